@@ -1,0 +1,1 @@
+//! AWS-shaped HTTP: endpoints, signing with clock-skew correction, signed calls.

@@ -1,0 +1,3 @@
+//! One command from nothing to a recorded shell on this host.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The client: the person's end of a session.

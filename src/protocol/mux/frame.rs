@@ -1,0 +1,1 @@
+//! The smux frame header (stub; see the wire work).

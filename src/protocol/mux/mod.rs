@@ -1,0 +1,3 @@
+//! xtaci smux version 1, which multiplexes TCP connections over one data channel.
+
+pub mod frame;

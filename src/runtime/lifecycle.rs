@@ -1,0 +1,1 @@
+//! Signals, shutdown ladder, systemd notification (contract stub).

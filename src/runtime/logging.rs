@@ -1,0 +1,1 @@
+//! Log set-up: stderr or journald, human or JSON (contract stub).

@@ -1,0 +1,1 @@
+//! Which proxy the environment names for a host (contract stub).

@@ -1,0 +1,10 @@
+//! Moving messages: WebSocket dial and accept over TLS, proxies, liveness, and the pump that drives
+//! one channel over one WebSocket and reconnects it.
+
+pub mod pump;
+pub mod websocket;
+
+pub use pump::{
+    ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
+};
+pub use websocket::Socket;

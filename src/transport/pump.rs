@@ -1,0 +1,117 @@
+//! The pump: one task that drives one channel over one WebSocket (contract stub).
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::websocket::Socket;
+use crate::protocol::channel::{Channel, Event};
+use crate::protocol::wire::control::SessionState;
+use crate::protocol::wire::{Payload, PeerFeatures};
+
+/// Makes connections for a channel: the first one and each one after a cut.
+pub trait Connector: Send + 'static {
+    /// Obtains a token, dials, and sends the open message.
+    fn connect(
+        &mut self,
+        attempt: u32,
+    ) -> impl Future<Output = Result<Connected, ConnectError>> + Send;
+}
+
+/// A connection whose open message was sent.
+pub struct Connected {
+    /// The WebSocket.
+    pub socket: Socket,
+    /// What the other side announced in the upgrade's response.
+    pub features: PeerFeatures,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The session is over; no further attempt makes sense.
+    #[error("the session is over: {0}")]
+    Ended(String),
+    /// Try again later.
+    #[error("cannot connect: {0}")]
+    Retry(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How the pump behaves.
+#[derive(Debug, Clone)]
+pub struct PumpSettings {
+    /// Interval of our pings (agent 54 s, client 5 min and one at open).
+    pub ping_interval: Duration,
+    /// How long the peer may be silent (no frame of any kind, pongs included) before the connection counts as dead.
+    pub read_timeout: Duration,
+    /// Ping at once after opening, as the official plugin does.
+    pub ping_at_open: bool,
+    /// Reconnecting is given up this long after the connection was lost.
+    pub reconnect_for: Duration,
+}
+
+/// From the session to the pump.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A payload to send.
+    Payload(Payload),
+    /// Agent: a session state for the gateway.
+    State(SessionState),
+    /// Drain, then end.
+    Close,
+}
+
+/// From the pump to the session.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A payload, in order; acknowledged by being taken.
+    Payload(Payload),
+    /// An event of the channel.
+    Event(Event),
+    /// The connection was lost; the pump is dialling again.
+    Disconnected {
+        /// Until when it will try.
+        give_up: Instant,
+    },
+    /// A connection is up (the first one too).
+    Connected,
+}
+
+/// The session's end of a pump. Both directions are bounded: a full `outgoing` means the send window
+/// is full, an `incoming` that nobody reads keeps the peer's messages unacknowledged.
+pub struct ChannelHandle {
+    /// To the pump.
+    pub outgoing: mpsc::Sender<Outgoing>,
+    /// From the pump.
+    pub incoming: mpsc::Receiver<Incoming>,
+}
+
+/// Why a pump ended.
+#[derive(Debug)]
+pub enum PumpEnd {
+    /// After [`Outgoing::Close`]; true if everything was acknowledged.
+    Closed {
+        /// Whether the peer acknowledged everything.
+        drained: bool,
+    },
+    /// The connector said the session is over.
+    Ended(String),
+    /// No connection could be made in time.
+    GaveUp(ConnectError),
+    /// Cancelled.
+    Cancelled,
+}
+
+/// Makes a pump and the handle to it. The future has to be spawned by its owner.
+#[expect(clippy::todo, unused_variables, reason = "contract")]
+pub fn pump<C: Connector>(
+    channel: Channel,
+    connector: C,
+    settings: PumpSettings,
+    cancel: CancellationToken,
+) -> (ChannelHandle, impl Future<Output = PumpEnd> + Send) {
+    (todo!(), async { todo!() })
+}
