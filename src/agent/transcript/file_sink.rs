@@ -252,3 +252,6 @@ fn sent(entry: &Entry) -> Option<&[u8]> {
         Event::Input(_) | Event::Resize(_) | Event::Missing { .. } | Event::End(_) => None,
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

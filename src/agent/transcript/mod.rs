@@ -25,3 +25,6 @@ pub use entry::{About, End, Entry, Event, Format, Report, Settings};
 pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
+
+#[cfg(test)]
+mod tests;

@@ -202,3 +202,6 @@ fn file_name(session: &SessionId, format: Format, number: u32) -> String {
         _ => format!("{session}.{number}.{ending}"),
     }
 }
+
+#[cfg(test)]
+mod tests;
