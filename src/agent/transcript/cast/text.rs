@@ -64,66 +64,82 @@ pub fn escape(text: &str, out: &mut Vec<u8>) {
     escape_bytes(text.as_bytes(), out);
 }
 
+/// Bytes escaped at a time: their escaped form stays in the core's first cache.
+const PIECE: usize = 512;
+/// Longest escaped form of one byte.
+const LONGEST: usize = r"\u001b".len();
+
 /// Escapes bytes known to be UTF-8.
 fn escape_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(bytes.len());
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (plain, special) = rest.split_at(plain_prefix(rest));
-        out.extend_from_slice(plain);
-        let Some((&byte, after)) = special.split_first() else {
-            return;
-        };
-        escape_byte(byte, out);
-        rest = after;
+    let mut escaped = [0; PIECE * LONGEST];
+    for piece in bytes.chunks(PIECE) {
+        let mut length = 0;
+        let (words, tail) = piece.as_chunks::<8>();
+        for word in words {
+            if has_special(u64::from_le_bytes(*word)) {
+                for &byte in word {
+                    length += escape_byte(byte, &mut escaped[length..]);
+                }
+            } else {
+                escaped[length..length + word.len()].copy_from_slice(word);
+                length += word.len();
+            }
+        }
+        for &byte in tail {
+            length += escape_byte(byte, &mut escaped[length..]);
+        }
+        out.extend_from_slice(&escaped[..length]);
     }
 }
 
-fn escape_byte(byte: u8, out: &mut Vec<u8>) {
+/// What follows the backslash of a byte's escape; 0 where JSON takes the byte as it is.
+const ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        escapes[control] = b'u';
+        control += 1;
+    }
+    escapes[b'\n' as usize] = b'n';
+    escapes[b'\r' as usize] = b'r';
+    escapes[b'\t' as usize] = b't';
+    escapes[b'"' as usize] = b'"';
+    escapes[b'\\' as usize] = b'\\';
+    escapes
+};
+
+/// Writes the escaped form to the start of `out`, which has room for the longest, and returns its
+/// length.
+fn escape_byte(byte: u8, out: &mut [u8]) -> usize {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let short = match byte {
-        b'"' => b'"',
-        b'\\' => b'\\',
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        _ => {
-            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]]);
-            return;
+    match ESCAPES[usize::from(byte)] {
+        0 => {
+            out[0] = byte;
+            1
         }
-    };
-    out.extend_from_slice(&[b'\\', short]);
-}
-
-/// Length of the start of `bytes` that JSON takes as it is: everything but `"`, `\` and bytes below
-/// 0x20. Looks at eight bytes at a time.
-fn plain_prefix(bytes: &[u8]) -> usize {
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        if special != 0 {
-            return index * 8 + special.trailing_zeros() as usize / 8;
+        b'u' => {
+            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+            out[..LONGEST].copy_from_slice(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]]);
+            LONGEST
+        }
+        short => {
+            out[..2].copy_from_slice(&[b'\\', short]);
+            2
         }
     }
-    let in_tail = tail.iter().position(|&byte| is_special(byte));
-    words.len() * 8 + in_tail.unwrap_or(tail.len())
 }
 
-fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
-/// Sets the highest bit of bytes that need an escape. The lowest bit that is set is right; a borrow
-/// may set bits above it wrongly.
-fn special_bytes(word: u64) -> u64 {
+/// Whether one of eight bytes needs an escape: `"`, `\` or below 0x20.
+fn has_special(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zero_bytes = |x: u64| x.wrapping_sub(ONES) & !x;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = zero_bytes(word ^ (ONES * b'"' as u64));
-    let backslash = zero_bytes(word ^ (ONES * b'\\' as u64));
-    (control | quote | backslash) & HIGHS
+    // Subtracting sets the highest bit of bytes below the subtrahend and of large ones, which the
+    // complement takes out again; a borrow only comes from a byte that has been found.
+    let has_below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let control = has_below(word, 0x20);
+    let quote = has_below(word ^ (ONES * b'"' as u64), 1);
+    let backslash = has_below(word ^ (ONES * b'\\' as u64), 1);
+    (control | quote | backslash) & HIGHS != 0
 }
 
 #[cfg(test)]
@@ -186,12 +202,10 @@ mod tests {
         }
 
         #[test]
-        fn plain_prefix_ends_at_the_first_special_byte(
-            bytes in proptest::collection::vec(any::<u8>(), 0..64),
-        ) {
-            let expected = bytes.iter().position(|&byte| is_special(byte)).unwrap_or(bytes.len());
+        fn special_bytes_are_found_eight_at_a_time(bytes in any::<[u8; 8]>()) {
+            let expected = bytes.iter().any(|&byte| ESCAPES[usize::from(byte)] != 0);
 
-            prop_assert_eq!(plain_prefix(&bytes), expected);
+            prop_assert_eq!(has_special(u64::from_le_bytes(bytes)), expected);
         }
     }
 }
