@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -20,11 +20,13 @@ use tokio::io::unix::AsyncFd;
 
 use super::process::Processes;
 use super::sys;
+use super::utf8::LONGEST_BEGINNING;
 use crate::protocol::wire::TerminalSize;
+use crate::protocol::wire::features::LARGE_PAYLOAD;
 
 /// Most bytes of one read. The kernel hands out at most 4095 at a time; several are put together, so
-/// that bulk output makes large messages.
-pub const READ_SIZE: usize = 32 << 10;
+/// that bulk output makes large messages. With an incomplete character before it, it is one message.
+pub const READ_SIZE: usize = LARGE_PAYLOAD - LONGEST_BEGINNING;
 /// Most bytes the kernel keeps between a process and the master: 64 KiB of buffers and the 4 KiB of
 /// the line discipline, rounded up.
 pub const KERNEL_BUFFER: usize = 128 << 10;
@@ -100,9 +102,7 @@ pub enum Output {
 pub fn spawn(command: &Command, size: TerminalSize) -> Result<(Pty, Processes), SpawnError> {
     // portable-pty asks `getpwuid`, which answers in one static buffer.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
     let pair = native_pty_system()
         .openpty(PtySize {
@@ -157,7 +157,7 @@ impl Pty {
             }
         }
         Ok(Self {
-            master: AsyncFd::new(master)?,
+            master: sys::watch(master)?,
         })
     }
 

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use tokio::io::unix::AsyncFd;
+
 use crate::protocol::wire::TerminalSize;
 
 /// Sets the size of a terminal; the kernel tells its foreground job by SIGWINCH.
@@ -39,6 +41,21 @@ pub(super) fn duplicate<T: ?Sized>(descriptor: RawFd, _owner: &T) -> io::Result<
     // SAFETY: the caller got the number from `_owner`, whose borrow keeps it open for this call.
     let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
     borrowed.try_clone_to_owned()
+}
+
+/// Registers a non-blocking descriptor for reading and writing with the runtime.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+#[expect(
+    unsafe_code,
+    reason = "tokio cannot check how a type keeps its descriptor"
+)]
+pub(super) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` gives the same descriptor all its life and closes it only when dropped;
+    // the `AsyncFd` owns it and deregisters first.
+    let watched = unsafe { AsyncFd::register(descriptor) };
+    Ok(watched?)
 }
 
 /// Gives every signal its default disposition and unblocks all of them. Meant for a process that is

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 /// Longest beginning of a UTF-8 sequence that can be incomplete, in bytes.
-const LONGEST_BEGINNING: usize = 3;
+pub const LONGEST_BEGINNING: usize = 3;
 
 /// Holds back the incomplete sequence at the end of each chunk and puts it before the next.
 #[derive(Debug, Default)]
@@ -35,6 +35,16 @@ impl Utf8Boundary {
     pub fn flush(&mut self) -> Bytes {
         std::mem::take(&mut self.held)
     }
+}
+
+/// Takes at most `longest` bytes off the front of `rest`, without splitting a UTF-8 sequence.
+pub fn take_piece(rest: &mut Bytes, longest: usize) -> Bytes {
+    if rest.len() <= longest {
+        return std::mem::take(rest);
+    }
+    let whole = longest - incomplete_tail(&rest[..longest]);
+    // A character that is longer than a piece has to be split.
+    rest.split_to(if whole == 0 { longest } else { whole })
 }
 
 /// How many bytes at the end begin a sequence that is not complete yet.
@@ -114,6 +124,20 @@ mod tests {
 
             prop_assert_eq!(arrived, text);
             prop_assert!(boundary.flush().is_empty());
+        }
+
+        #[test]
+        fn pieces_are_as_long_as_they_may_be_and_valid(text in "\\PC{0,200}", longest in 4usize..40) {
+            let mut rest = Bytes::from(text.clone());
+            let mut arrived = String::new();
+            while !rest.is_empty() {
+                let piece = take_piece(&mut rest, longest);
+                prop_assert!(piece.len() <= longest);
+                prop_assert!(rest.is_empty() || piece.len() + LONGEST_BEGINNING >= longest);
+                arrived.push_str(std::str::from_utf8(&piece).expect("no sequence is split"));
+            }
+
+            prop_assert_eq!(arrived, text);
         }
 
         #[test]
