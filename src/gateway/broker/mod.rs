@@ -1,28 +1,18 @@
 //! Live agents and sessions (contract stub).
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::gateway::store::Store;
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::session_document::SessionDocument;
 
+mod settings;
+pub use settings::Settings;
+
 /// The broker.
 #[derive(Clone)]
 pub struct Broker;
-
-/// Settings of the broker.
-pub struct Settings {
-    /// Base of stream URLs.
-    pub public_url: Url,
-    /// How long an agent may take to open its data channel.
-    pub start_deadline: Duration,
-    /// How long a session outlives its client's connection.
-    pub grace: Duration,
-}
 
 /// What to start.
 pub struct StartRequest {
