@@ -1,0 +1,3 @@
+//! Sessions (contract stub).
+
+pub(super) const SCHEMA: &str = "";
