@@ -1,1 +1,31 @@
 //! The client: the person's end of a session.
+//!
+//! ```text
+//! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
+//!                              |
+//!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
+//!                                       \-> downlink                  -> io
+//! ```
+//!
+//! [`plugin`] is the program that the AWS CLI starts; [`Session`] is the same for other programs,
+//! between any streams.
+
+pub mod api;
+mod downlink;
+pub mod ending;
+mod escape;
+mod io;
+mod resume;
+mod session;
+mod shell;
+pub mod start;
+mod stdio;
+mod terminal;
+mod typing;
+mod uplink;
+
+pub use api::{Api, ApiError, StartSessionResponse};
+pub use ending::{Cause, Ending};
+pub use io::Io;
+pub use resume::OpenError;
+pub use session::{Session, SessionError, Settings};
