@@ -105,3 +105,6 @@ pub(super) async fn run(
         },
     })
 }
+
+#[cfg(test)]
+mod tests;
