@@ -2,17 +2,17 @@
 //! ResumeSession, all to the stream URL of StartSession.
 
 use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::SinkExt;
 use http::HeaderMap;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
-use super::api::{Api, ApiError};
+use super::api::Api;
+use crate::aws::CallError;
 use crate::protocol::wire::features::FEATURES_HEADER;
 use crate::protocol::wire::open_channel::{OPEN_SCHEMA_VERSION, OpenDataChannel};
 use crate::protocol::wire::version::CLIENT_WIRE_VERSION;
@@ -35,19 +35,35 @@ pub enum OpenError {
     /// The socket closed before it took the open message.
     #[error("cannot send the open message of the data channel")]
     Send(#[source] Box<tungstenite::Error>),
+    /// There was no answer in all the time there was.
+    #[error("the data channel did not open within {0:?}")]
+    Timeout(Duration),
 }
 
 impl OpenError {
+    /// What a person may do about it, if that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Dial(error) => error.hint(),
+            Self::Send(_) | Self::Timeout(_) => None,
+        }
+    }
+
     /// Whether another attempt would end the same way.
     fn is_permanent(&self) -> bool {
         match self {
-            Self::Dial(DialError::Url { .. }) => true,
             Self::Dial(DialError::Refused { status, .. }) => (400..500).contains(status),
-            // A certificate or protocol that TLS does not take.
-            Self::Dial(DialError::Network { source, .. }) => {
-                source.kind() == io::ErrorKind::InvalidData
-            }
-            Self::Send(_) => false,
+            Self::Dial(
+                DialError::Url { .. }
+                | DialError::Certificate { .. }
+                | DialError::ProxyRefused { .. }
+                | DialError::NotWebSocket { .. },
+            ) => true,
+            Self::Dial(
+                DialError::Lookup { .. } | DialError::Network { .. } | DialError::Timeout { .. },
+            )
+            | Self::Send(_)
+            | Self::Timeout(_) => false,
         }
     }
 }
@@ -82,17 +98,19 @@ impl Dialer {
     ) -> Result<Connected, OpenError> {
         let give_up = Instant::now() + patience;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut failure = OpenError::Timeout(patience);
         loop {
-            let error = match self.open(token).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => error,
-            };
-            let next = Instant::now() + backoff.next_wait();
-            if error.is_permanent() || next >= give_up {
-                return Err(error);
+            match timeout_at(give_up, self.open(token)).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failure = error,
+                Err(_) => return Err(failure),
             }
-            tracing::debug!(%error, "dialling again");
-            tokio::time::sleep_until(next).await;
+            let next = Instant::now() + backoff.next_wait();
+            if failure.is_permanent() || next >= give_up {
+                return Err(failure);
+            }
+            tracing::debug!(error = %failure, "dialling again");
+            sleep_until(next).await;
         }
     }
 
@@ -170,11 +188,23 @@ async fn fresh_token(api: &impl Api, session: &SessionId) -> Result<String, Conn
         Ok(None) => Err(ConnectError::Ended(format!(
             "Session: {session} timed out."
         ))),
-        Err(error @ ApiError::Refused { .. }) => Err(ConnectError::Ended(format!(
+        Err(error) if is_final(&error) => Err(ConnectError::Ended(format!(
             "Session: {session} was cut off and cannot be resumed: {}",
             chain(&error)
         ))),
-        Err(error @ ApiError::Failed { .. }) => Err(ConnectError::Retry(Box::new(error))),
+        Err(error) => Err(ConnectError::Retry(Box::new(error))),
+    }
+}
+
+/// Whether another call would end the same way.
+fn is_final(error: &CallError) -> bool {
+    match error {
+        CallError::Service { .. } => !error.is_transient_refusal(),
+        CallError::Credentials { .. }
+        | CallError::Sign { .. }
+        | CallError::Decode { .. }
+        | CallError::Address { .. } => true,
+        CallError::Network { .. } => false,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,9 +17,10 @@ use super::ending::{Cause, Ending};
 use super::io::Io;
 use super::resume::{Dialer, OpenError, Reconnect, chain};
 use super::shell::{self, Shell, ShellEnd};
-use crate::protocol::channel::{self, Channel, Clock, Event, HandshakeRole, Role, Window};
+use crate::protocol::channel::{self, Channel, Clock, Event, Window};
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::SessionId;
+use crate::runtime::clock;
 use crate::transport::pump::pump;
 use crate::transport::{ChannelHandle, Connected, Incoming, PumpEnd, PumpSettings};
 
@@ -44,10 +45,6 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        const WINDOW: Window = Window {
-            bytes: 4 << 20,
-            messages: 8192,
-        };
         Self {
             // A person waits for it, and most troubles are over by then or will not be.
             open_for: Duration::from_secs(15),
@@ -57,8 +54,8 @@ impl Default for Settings {
             // should show within two missed beats.
             ping_interval: Duration::from_secs(30),
             read_timeout: Duration::from_secs(75),
-            send_window: WINDOW,
-            receive_window: WINDOW,
+            send_window: Window::SEND,
+            receive_window: Window::RECEIVE,
             farewell: Duration::from_secs(2),
         }
     }
@@ -82,6 +79,16 @@ pub enum SessionError {
     /// The terminal does not take raw mode.
     #[error("cannot control the terminal")]
     Terminal(#[source] io::Error),
+}
+
+impl SessionError {
+    /// What a person may do about it, if that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Open { source, .. } => source.hint(),
+            Self::Unsupported(_) | Self::Terminal(_) => None,
+        }
+    }
 }
 
 /// A session that was started and is to be run here.
@@ -197,25 +204,19 @@ impl<A: Api> Session<A> {
     }
 
     fn channel(&self, peer: PeerFeatures) -> Channel {
-        let now = Instant::now().into_std();
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let (instant, unix_ms) = clock::anchor();
+        let seed = Uuid::new_v4().as_u64_pair().0;
         let settings = channel::Settings {
-            role: Role::Client,
-            session_id: self.started.session_id.clone(),
             peer,
             send_window: self.settings.send_window,
             receive_window: self.settings.receive_window,
-            handshake: HandshakeRole::Answer,
-            drain: self.settings.farewell,
-            clock: Clock {
-                instant: now,
-                unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
-            },
-            seed: Uuid::new_v4().as_u64_pair().0,
+            ..channel::Settings::client(
+                self.started.session_id.clone(),
+                Clock { instant, unix_ms },
+                seed,
+            )
         };
-        Channel::new(settings, now)
+        Channel::new(settings, instant)
     }
 
     fn pump_settings(&self) -> PumpSettings {
