@@ -11,6 +11,8 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Added to the number of a signal that ended the program, as shells do.
 pub const SIGNAL_BASE: u8 = 128;
+/// A client left its session, or lost it for good, while the other side was still running; as `ssh`.
+pub const DISCONNECTED: u8 = 255;
 
 /// An error with the next step for the person who reads it:
 /// `.map_err(|error| Hint::with(error, "..."))` puts one anywhere in
