@@ -9,12 +9,19 @@ use crate::runtime::logging;
 
 /// Default folder of everything that must survive a restart, as in the reference.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/amazon/ssm";
+/// Default folder of what people read afterwards, as in the reference.
+pub const DEFAULT_LOG_DIR: &str = "/var/log/amazon/ssm";
 /// Default configuration file, as in the reference.
 pub const DEFAULT_CONFIG: &str = "/etc/amazon/ssm/amazon-ssm-agent.json";
 
 /// A drop-in replacement for the AWS Systems Manager agent.
 #[derive(Debug, Parser)]
-#[command(name = "ssm-agent", version, about, after_help = "Example: ssm-agent register --id ID --code CODE --region eu-central-1")]
+#[command(
+    name = "ssm-agent",
+    version,
+    about,
+    after_help = "Example: ssm-agent register --id ID --code CODE --region eu-central-1"
+)]
 pub struct Cli {
     /// Folders and files.
     #[command(flatten)]
@@ -33,12 +40,12 @@ pub struct Places {
     /// Configuration file
     #[arg(long, global = true, default_value = DEFAULT_CONFIG, value_name = "FILE")]
     pub config: PathBuf,
-    /// Folder for registration, credentials and recordings
+    /// Folder for registration and credentials
     #[arg(long = "state-dir", global = true, default_value = DEFAULT_STATE_DIR, value_name = "DIR")]
     pub state: PathBuf,
-    /// Write logs to ssm-agent.log in this folder instead of standard error or the journal
-    #[arg(long = "log-dir", global = true, value_name = "DIR")]
-    pub logs: Option<PathBuf>,
+    /// Folder for recordings, unless the configuration names another
+    #[arg(long = "log-dir", global = true, default_value = DEFAULT_LOG_DIR, value_name = "DIR")]
+    pub logs: PathBuf,
 }
 
 /// What `ssm-agent` can do.
@@ -95,7 +102,11 @@ pub struct Register {
 /// Rewrites the reference's flags (`-register -code C …`, `--register` too) to our subcommands;
 /// anything else is left as it is.
 pub fn translate_legacy(arguments: Vec<OsString>) -> Vec<OsString> {
-    let Some(verb) = arguments.iter().skip(1).find_map(|argument| legacy_verb(argument)) else {
+    let Some(verb) = arguments
+        .iter()
+        .skip(1)
+        .find_map(|argument| legacy_verb(argument))
+    else {
         return arguments;
     };
     let mut arguments = arguments.into_iter();
@@ -123,7 +134,9 @@ fn legacy_verb(argument: &OsString) -> Option<&'static str> {
 }
 
 fn legacy_flag(argument: &str) -> Option<String> {
-    let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'))?;
+    let name = argument
+        .strip_prefix("--")
+        .or_else(|| argument.strip_prefix('-'))?;
     let (name, value) = match name.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (name, None),
@@ -152,7 +165,9 @@ mod tests {
     fn reference_registration_flags_become_the_register_command() {
         let cli = parse("-register -code C -id I -region eu-central-1 -y");
 
-        let Some(Command::Register(register)) = cli.command else { panic!("{cli:?}") };
+        let Some(Command::Register(register)) = cli.command else {
+            panic!("{cli:?}")
+        };
         assert_eq!(register.code.as_deref(), Some("C"));
         assert_eq!(register.id.as_deref(), Some("I"));
         assert_eq!(register.region.as_deref(), Some("eu-central-1"));
@@ -163,13 +178,23 @@ mod tests {
     fn reference_flags_in_any_order_and_form_are_understood() {
         let cli = parse("--code=C -region=r --register -disableSimilarityCheck --id I");
 
-        let Some(Command::Register(register)) = cli.command else { panic!("{cli:?}") };
+        let Some(Command::Register(register)) = cli.command else {
+            panic!("{cli:?}")
+        };
         assert_eq!(register.code.as_deref(), Some("C"));
         assert!(register.disable_similarity_check);
         let cli = parse("-register -clear");
-        assert!(matches!(cli.command, Some(Command::Register(Register { clear: true, .. }))));
+        assert!(matches!(
+            cli.command,
+            Some(Command::Register(Register { clear: true, .. }))
+        ));
         let cli = parse("-fingerprint -similarityThreshold -1");
-        assert!(matches!(cli.command, Some(Command::Fingerprint { similarity_threshold: -1 })));
+        assert!(matches!(
+            cli.command,
+            Some(Command::Fingerprint {
+                similarity_threshold: -1
+            })
+        ));
     }
 
     #[test]
