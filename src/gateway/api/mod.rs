@@ -1,9 +1,22 @@
 //! The HTTP face of the gateway: operations of people and of agents, signatures, channels.
-
-pub mod signature;
+//!
+//! | path | who | where |
+//! |---|---|---|
+//! | `POST /` | people, agents | [`dispatch`], [`ssm`], [`agent`] |
+//! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
 
 pub mod mgs;
+pub mod signature;
 
+mod agent;
+mod answer;
+mod dispatch;
+mod ssm;
+mod validation;
+
+use std::net::SocketAddr;
+
+use axum::routing::post;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::broker::Broker;
@@ -24,7 +37,17 @@ pub struct ApiState {
     pub cancel: CancellationToken,
 }
 
+/// How a request came in, if not over TLS; an extension of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Over the plain listener on this address.
+    Plain(SocketAddr),
+}
+
 /// All routes.
 pub fn router(state: ApiState) -> axum::Router {
-    mgs::routes(state)
+    axum::Router::new()
+        .route("/", post(dispatch::handle))
+        .with_state(state.clone())
+        .merge(mgs::routes(state))
 }

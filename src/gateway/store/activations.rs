@@ -246,7 +246,6 @@ fn insert(
     new: &NewActivation,
     now: SystemTime,
 ) -> rusqlite::Result<()> {
-    let tags = serde_json::to_string(&new.tags).expect("tags are plain text");
     connection.execute(
         "INSERT INTO activations (activation_id, code_hash, description, default_instance_name,
              iam_role, registration_limit, expires_ms, created_ms, tags)
@@ -260,16 +259,13 @@ fn insert(
             new.registration_limit,
             to_millis(new.expires),
             to_millis(now),
-            tags
+            write_tags(&new.tags)
         ],
     )?;
     Ok(())
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Activation> {
-    let tags: String = row.get("tags")?;
-    let tags = serde_json::from_str(&tags)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))?;
     Ok(Activation {
         activation_id: row.get("activation_id")?,
         details: NewActivation {
@@ -278,10 +274,22 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Activation> {
             iam_role: row.get("iam_role")?,
             registration_limit: row.get("registration_limit")?,
             expires: from_millis(row.get("expires_ms")?),
-            tags,
+            tags: read_tags(row)?,
         },
         registrations_count: row.get("registrations_count")?,
         created: from_millis(row.get("created_ms")?),
+    })
+}
+
+pub(super) fn write_tags(tags: &[Tag]) -> String {
+    serde_json::to_string(tags).expect("tags are plain text")
+}
+
+/// The column `tags`.
+pub(super) fn read_tags(row: &Row<'_>) -> rusqlite::Result<Vec<Tag>> {
+    let column = row.as_ref().column_index("tags")?;
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::activations::Activation;
+use super::activations::{self, Activation, Tag};
 use super::secret::{HEX, random_text};
 use super::timestamp::{from_millis, to_millis};
 use super::{Page, Store, StoreError};
@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS nodes (
     activation_id      TEXT,
     iam_role           TEXT NOT NULL,
     registered_ms      INTEGER NOT NULL,
+    tags               TEXT NOT NULL DEFAULT '[]',
     last_ping_ms       INTEGER,
     agent_name         TEXT NOT NULL DEFAULT '',
     agent_status       TEXT NOT NULL DEFAULT '',
@@ -62,6 +63,8 @@ pub struct Node {
     pub registered: SystemTime,
     /// When it last reported.
     pub last_ping: Option<SystemTime>,
+    /// Tags it got from its activation.
+    pub tags: Vec<Tag>,
     /// What it last reported.
     pub report: Report,
 }
@@ -213,8 +216,8 @@ pub(super) fn insert(
 ) -> rusqlite::Result<String> {
     let node_id = format!("mi-{}", random_text(HEX, ID_LENGTH));
     connection.execute(
-        "INSERT INTO nodes (node_id, name, public_key, fingerprint, activation_id, iam_role, registered_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO nodes (node_id, name, public_key, fingerprint, activation_id, iam_role, registered_ms, tags)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             node_id,
             activation.details.default_instance_name.as_deref().unwrap_or_default(),
@@ -222,7 +225,8 @@ pub(super) fn insert(
             new.fingerprint,
             activation.activation_id,
             activation.details.iam_role,
-            to_millis(now)
+            to_millis(now),
+            activations::write_tags(&activation.details.tags)
         ],
     )?;
     Ok(node_id)
@@ -288,6 +292,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Node> {
         iam_role: row.get("iam_role")?,
         registered: from_millis(row.get("registered_ms")?),
         last_ping: row.get::<_, Option<i64>>("last_ping_ms")?.map(from_millis),
+        tags: activations::read_tags(row)?,
         report: Report {
             agent_name: row.get("agent_name")?,
             agent_status: row.get("agent_status")?,

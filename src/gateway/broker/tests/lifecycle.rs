@@ -142,7 +142,7 @@ async fn only_the_agent_of_the_sessions_node_takes_the_agents_end() {
         );
     }
     let error = world.broker.create_data_channel("mi-2", &id).await.err();
-    assert!(matches!(error, Some(BrokerError::WrongNode(_))));
+    assert!(matches!(error, Some(DataChannelError::WrongNode)));
 }
 
 #[tokio::test(start_paused = true)]
