@@ -87,7 +87,8 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::NotConnected(_) => Self::new("TargetNotConnected", error.to_string()),
-            BrokerError::NotFound => Self::new("DoesNotExistException", error.to_string()),
+            BrokerError::NotFound(_) => Self::new("DoesNotExistException", error.to_string()),
+            BrokerError::Store(error) => Self::internal(&error),
         }
     }
 }

@@ -24,7 +24,7 @@ use tracing::{debug, error, warn};
 
 use super::ApiState;
 use super::signature::{Caller, SignatureError};
-use crate::gateway::broker::{BrokerError, SESSION_OVER, Signer};
+use crate::gateway::broker::{DataChannelError, Signer};
 use crate::protocol::wire::codec::Limit;
 use crate::protocol::wire::features::FEATURES_HEADER;
 use crate::protocol::wire::open_channel::{
@@ -105,7 +105,7 @@ async fn open_data_channel(
     };
     // An agent stops dialling when it reads this; a client has to be told on its WebSocket.
     if matches!(signer, Signer::Node(_)) && !state.broker.is_live(&id) {
-        return Err(BrokerError::Over(id).into());
+        return Err(DataChannelError::Over.into());
     }
     let (response, socket) = upgrade(&mut parts)?;
     state.broker.serve_data_channel(id, signer, socket);
@@ -202,53 +202,47 @@ enum Refusal {
     #[error("this path is a websocket")]
     NoWebSocket,
     #[error(transparent)]
-    Broker(#[from] BrokerError),
+    DataChannel(#[from] DataChannelError),
 }
 
 impl Refusal {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Signature(SignatureError::Store(_)) | Self::Broker(BrokerError::Store(_)) => (
+            Self::Signature(SignatureError::Store(_)) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerErrorException",
             ),
             Self::Signature(error) => (StatusCode::FORBIDDEN, error.code()),
-            Self::AnotherNode | Self::NotANode | Self::Broker(BrokerError::WrongNode(_)) => {
+            Self::AnotherNode | Self::NotANode | Self::DataChannel(DataChannelError::WrongNode) => {
                 (StatusCode::FORBIDDEN, "AccessDeniedException")
             }
             Self::Body | Self::Malformed(_) | Self::NoWebSocket => {
                 (StatusCode::BAD_REQUEST, "ValidationException")
             }
-            Self::Broker(
-                BrokerError::Over(_) | BrokerError::NotFound(_) | BrokerError::NotConnected(_),
-            ) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+            Self::DataChannel(DataChannelError::Over) => {
+                (StatusCode::BAD_REQUEST, "ResourceNotFoundException")
+            }
         }
     }
 
     fn log(&self) {
         match self {
-            Self::Signature(SignatureError::Store(error))
-            | Self::Broker(BrokerError::Store(error)) => {
+            Self::Signature(SignatureError::Store(error)) => {
                 let error: &dyn std::error::Error = error;
                 error!(error, "channel request failed");
             }
-            Self::Broker(_) => debug!(error = %self, "channel request is refused"),
+            Self::DataChannel(DataChannelError::Over) => {
+                debug!(error = %self, "channel request is refused");
+            }
             Self::Signature(_)
             | Self::AnotherNode
             | Self::NotANode
             | Self::Body
             | Self::Malformed(_)
-            | Self::NoWebSocket => warn!(error = %self, "channel request is refused"),
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Broker(BrokerError::Over(_)) => SESSION_OVER.into(),
-            Self::Signature(SignatureError::Store(_)) | Self::Broker(BrokerError::Store(_)) => {
-                "internal error".into()
+            | Self::NoWebSocket
+            | Self::DataChannel(DataChannelError::WrongNode) => {
+                warn!(error = %self, "channel request is refused");
             }
-            other => other.to_string(),
         }
     }
 }
@@ -257,7 +251,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         self.log();
         let (status, code) = self.status_and_code();
-        let text = self.text();
+        let text = self.to_string();
         let text = quick_xml::escape::escape(&text);
         let xml = [(header::CONTENT_TYPE, "application/xml")];
         let body = format!("<{code}><Message>{text}</Message></{code}>");

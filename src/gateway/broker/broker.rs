@@ -65,15 +65,20 @@ pub enum BrokerError {
     /// There never was such a session.
     #[error("session {0} does not exist")]
     NotFound(SessionId),
-    /// The session is over.
-    #[error("{SESSION_OVER}: {0}")]
-    Over(SessionId),
-    /// The session is on another node.
-    #[error("session {0} is not on this node")]
-    WrongNode(SessionId),
     /// The store failed.
     #[error("the session's record cannot be read or written")]
     Store(#[from] StoreError),
+}
+
+/// Why an agent gets no data channel.
+#[derive(Debug, thiserror::Error)]
+pub enum DataChannelError {
+    /// The session is over. The reference agent looks for these words and stops trying.
+    #[error("{SESSION_OVER}")]
+    Over,
+    /// The session is on another node.
+    #[error("the session is not on this node")]
+    WrongNode,
 }
 
 /// Live agents and sessions. Clones share them.
@@ -216,21 +221,20 @@ impl Broker {
     /// Makes the token for the agent's end of session `id`.
     ///
     /// # Errors
-    /// [`BrokerError::Over`], [`BrokerError::WrongNode`].
+    /// [`DataChannelError`].
     pub(in crate::gateway) async fn create_data_channel(
         &self,
         node_id: &str,
         id: &SessionId,
-    ) -> Result<String, BrokerError> {
-        let over = || BrokerError::Over(id.clone());
-        let session = self.hub.session(id).ok_or_else(over)?;
+    ) -> Result<String, DataChannelError> {
+        let session = self.hub.session(id).ok_or(DataChannelError::Over)?;
         if *session.node_id != *node_id {
-            return Err(BrokerError::WrongNode(id.clone()));
+            return Err(DataChannelError::WrongNode);
         }
         let (reply, granted) = oneshot::channel();
         let asked = session.send(Command::MayConnect { reply }).await;
         if asked.is_err() || granted.await != Ok(true) {
-            return Err(over());
+            return Err(DataChannelError::Over);
         }
         let scope = Scope::Agent(id.clone());
         Ok(self.hub.tokens.issue(scope, Instant::now()))

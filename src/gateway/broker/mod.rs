@@ -34,7 +34,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{Broker, BrokerError, StartRequest, Ticket};
+pub use broker::{Broker, BrokerError, DataChannelError, StartRequest, Ticket};
 pub use settings::{
     DEFAULT_AGENT_RECONNECT, DEFAULT_AGENT_RETURN, DEFAULT_GRACE, DEFAULT_START_DEADLINE,
     DEFAULT_TOKEN_LIFETIME, Settings,
