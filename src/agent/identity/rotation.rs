@@ -188,7 +188,9 @@ mod tests {
     #[tokio::test]
     async fn new_key_is_told_to_the_service_and_stored() {
         let World {
-            vault, mut node, ..
+            state: _state,
+            vault,
+            mut node,
         } = world();
         let old = node.registration().private_key.clone();
         let server = TestServer::start(|_, _| Reply::json("{}")).await;
@@ -209,7 +211,9 @@ mod tests {
     #[tokio::test]
     async fn refused_update_leaves_the_old_key_that_still_counts() {
         let World {
-            vault, mut node, ..
+            state: _state,
+            vault,
+            mut node,
         } = world();
         let old = node.registration().clone();
         let server = TestServer::start(|_, seen| {
@@ -232,7 +236,9 @@ mod tests {
     #[tokio::test]
     async fn update_whose_answer_was_lost_is_completed() {
         let World {
-            vault, mut node, ..
+            state: _state,
+            vault,
+            mut node,
         } = world();
         let old = node.registration().private_key.clone();
         // The update seems refused, the old key no longer counts, the new one does.
