@@ -332,10 +332,19 @@ mod tests {
         write_sudoers(&folder.path().join("missing")).unwrap();
     }
 
+    /// Another process writes the file: a descriptor of ours, inherited by a process that another
+    /// test starts at that moment, would keep the file from being executed.
     fn script(folder: &Path, body: &str) -> PathBuf {
         let path = folder.join("useradd");
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let written = Command::new("sh")
+            .args([
+                "-c",
+                "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"",
+            ])
+            .arg(&path)
+            .arg(body)
+            .status();
+        assert!(written.unwrap().success());
         path
     }
 

@@ -24,3 +24,6 @@ mod terminal;
 pub use outcome::Outcome;
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};
+
+#[cfg(test)]
+mod tests;

@@ -58,9 +58,13 @@ impl Supervisor {
             ssm_user: SsmUser::default(),
             stopping: cancel,
         };
+        let source = Arc::new(source);
         let run = move |session: Session| -> Run {
-            let connector = source.connector(&session.start.session_id);
-            Box::pin(task::run(session, connector))
+            let source = Arc::clone(&source);
+            Box::pin(async move {
+                let connector = source.connector(&session.start.session_id);
+                task::run(session, connector).await
+            })
         };
         Self {
             context: Arc::new(context),

@@ -44,3 +44,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     ExitCode::from(error.exit_code())
 }
+
+#[cfg(test)]
+mod tests;
