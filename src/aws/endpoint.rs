@@ -92,15 +92,45 @@ impl Endpoints {
             .ok_or_else(|| malformed(endpoint, "it has no host"))?;
         Ok(self)
     }
+}
 
-    /// Signs message gateway calls for `region`.
+/// What a configuration may say about endpoints. `None` is the default of the region.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Takes the place of the partition's domain, for every service.
+    pub service_domain: Option<String>,
+    /// Region of Systems Manager.
+    pub region: Option<String>,
+    /// Endpoint of Systems Manager.
+    pub ssm: Option<String>,
+    /// Region of the message gateway.
+    pub messages_region: Option<String>,
+    /// Endpoint of the message gateway.
+    pub messages: Option<String>,
+}
+
+impl Overrides {
+    /// The endpoints of a node in `region`.
     ///
     /// # Errors
-    /// [`EndpointError::Region`].
-    pub fn with_messages_region(mut self, region: &str) -> Result<Self, EndpointError> {
-        check_region(region)?;
-        region.clone_into(&mut self.messages_region);
-        Ok(self)
+    /// [`EndpointError`].
+    pub fn resolve(&self, region: &str) -> Result<Endpoints, EndpointError> {
+        let domain = self.service_domain.as_deref();
+        let of_messages = self.messages_region.as_deref().unwrap_or(region);
+        let of_messages = Endpoints::for_region(of_messages, domain)?;
+        let of_ssm = self.region.as_deref().unwrap_or(region);
+        let mut endpoints = Endpoints {
+            messages_region: of_messages.messages_region,
+            messages: of_messages.messages,
+            ..Endpoints::for_region(of_ssm, domain)?
+        };
+        if let Some(ssm) = &self.ssm {
+            endpoints = endpoints.with_ssm(ssm)?;
+        }
+        if let Some(messages) = &self.messages {
+            endpoints = endpoints.with_messages(messages)?;
+        }
+        Ok(endpoints)
     }
 }
 
@@ -286,5 +316,33 @@ mod tests {
         let error = ireland().with_ssm("https://u:secret@host").unwrap_err();
 
         assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn overrides_apply_each_to_its_service() {
+        let overrides = Overrides {
+            region: Some("us-east-1".into()),
+            messages_region: Some("us-east-2".into()),
+            ssm: Some("http://127.0.0.1:8080".into()),
+            ..Overrides::default()
+        };
+
+        let endpoints = overrides.resolve("eu-west-1").unwrap();
+
+        assert_eq!(endpoints.region, "us-east-1");
+        assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(endpoints.messages_region, "us-east-2");
+        assert_eq!(
+            endpoints.messages.as_str(),
+            "https://ssmmessages.us-east-2.amazonaws.com/"
+        );
+    }
+
+    #[test]
+    fn no_overrides_leave_the_endpoints_of_the_region() {
+        assert_eq!(
+            Overrides::default().resolve("eu-west-1").unwrap(),
+            ireland()
+        );
     }
 }

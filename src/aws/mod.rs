@@ -25,7 +25,7 @@ pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, NoCredentials,
     StaticCredentials,
 };
-pub use endpoint::{EndpointError, Endpoints};
+pub use endpoint::{EndpointError, Endpoints, Overrides};
 pub use error::CallError;
 pub use node_key::{KEY_TYPE, KeyError, NodeKey};
 pub use secret::Secret;

@@ -1,1 +1,20 @@
-//! Room identity.
+//! Who this host is, and the credentials that prove it.
+//!
+//! [`open`] takes the first identity that is there: a registration in the vault, then one that the
+//! configuration states. Credentials come by a [`Client`](crate::aws::Client) that already signs
+//! with them.
+
+mod custom;
+mod fingerprint;
+mod hardware;
+mod identity;
+mod onprem;
+pub mod registration;
+mod rotation;
+mod runtime_config;
+pub mod share;
+pub mod vault;
+
+pub use custom::CustomIdentity;
+pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, open};
+pub use vault::Vault;
