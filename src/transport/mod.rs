@@ -7,4 +7,4 @@ pub mod websocket;
 pub use pump::{
     ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
 };
-pub use websocket::Socket;
+pub use websocket::{DialError, Socket};

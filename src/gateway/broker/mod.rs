@@ -1,101 +1,55 @@
-//! Live agents and sessions (contract stub).
-
-use serde_json::{Map, Value};
-use tokio_util::sync::CancellationToken;
-
-use crate::gateway::store::Store;
-use crate::protocol::wire::SessionId;
-use crate::protocol::wire::session_document::SessionDocument;
-
-mod settings;
-pub use settings::Settings;
-
-/// The broker.
-#[derive(Clone)]
-pub struct Broker;
-
-/// What to start.
-pub struct StartRequest {
-    /// Node.
-    pub node_id: String,
-    /// Name of the document.
-    pub document_name: String,
-    /// Document.
-    pub document: SessionDocument,
-    /// Values.
-    pub parameters: Map<String, Value>,
-    /// Arn.
-    pub owner: String,
-    /// User on the node.
-    pub run_as_user: String,
-    /// Reason.
-    pub reason: String,
-}
-
-/// What a client needs to attach.
-pub struct Ticket {
-    /// Session.
-    pub session_id: SessionId,
-    /// Token.
-    pub token: String,
-    /// Where.
-    pub stream_url: String,
-}
-
-/// Why the broker cannot.
-#[derive(Debug, thiserror::Error)]
-pub enum BrokerError {
-    /// Not connected.
-    #[error("node {0} is not connected")]
-    NotConnected(String),
-    /// No such session.
-    #[error("no such session")]
-    NotFound,
-}
+//! The broker: who is connected, which sessions there are, and the relay between their ends.
+//!
+//! ```text
+//!  agent --- control channel --- registry -+
+//!    |                                     |
+//!    +------ data channel ---- opening --- worker: session (decides), relay (moves bytes) --- ledger
+//!                                          |
+//!  client -- data channel ---- opening ----+
+//! ```
+//!
+//! One task per session owns everything of it; one task per control channel likewise. Sessions that
+//! have not ended are in the store, so that both ends find theirs again after a restart.
 
 #[expect(
-    clippy::todo,
-    clippy::unused_async,
-    unused_variables,
-    reason = "contract"
+    clippy::module_inception,
+    reason = "the main type lives in a file named after it"
 )]
-impl Broker {
-    /// New.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn new(
-        store: Store,
-        settings: Settings,
-        cancel: CancellationToken,
-    ) -> Result<(Self, impl Future<Output = ()> + Send), BrokerError> {
-        Ok((Self, async move { cancel.cancelled().await }))
-    }
-    /// Starts.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn start_session(&self, request: StartRequest) -> Result<Ticket, BrokerError> {
-        todo!()
-    }
-    /// Resumes.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn resume_session(&self, id: &SessionId) -> Result<Option<Ticket>, BrokerError> {
-        todo!()
-    }
-    /// Terminates.
-    ///
-    /// # Errors
-    /// [`BrokerError`].
-    pub async fn terminate_session(&self, id: &SessionId) -> Result<(), BrokerError> {
-        todo!()
-    }
-    /// Whether connected.
-    pub fn is_connected(&self, node_id: &str) -> bool {
-        false
-    }
-    /// Disconnects.
-    pub fn disconnect_node(&self, node_id: &str) {}
+mod broker;
+mod control;
+mod frames;
+mod hub;
+mod lane;
+mod ledger;
+mod link;
+mod opening;
+mod registry;
+mod relay;
+mod session;
+mod settings;
+mod timers;
+mod tokens;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker::{Broker, BrokerError, StartRequest, Ticket};
+pub use settings::{
+    DEFAULT_AGENT_RECONNECT, DEFAULT_AGENT_RETURN, DEFAULT_GRACE, DEFAULT_START_DEADLINE,
+    DEFAULT_TOKEN_LIFETIME, Settings,
+};
+
+/// The words after which the reference agent gives its data channel up.
+pub const SESSION_OVER: &str = "Session is already terminated";
+
+/// Who signed the upgrade of a data channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// The agent of this node.
+    Node(String),
+    /// A person; newer clients sign.
+    Person,
+    /// Nobody; older clients do not sign. The token says who they are.
+    Nobody,
 }
