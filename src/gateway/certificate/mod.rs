@@ -81,7 +81,7 @@ pub(super) struct Certificates {
 
 enum Maker {
     Own {
-        authority: Authority,
+        authority: Box<Authority>,
         names: Names,
     },
     Files {
@@ -112,7 +112,7 @@ impl Certificates {
     ) -> Result<Self, CertificateError> {
         let mut maker = match source {
             CertificateSource::Own => Maker::Own {
-                authority: Authority::open(state)?,
+                authority: Box::new(Authority::open(state)?),
                 names,
             },
             CertificateSource::Files { certificate, key } => Maker::Files {

@@ -119,7 +119,7 @@ async fn refused_registrations_say_why_in_codes_that_agents_know() {
 #[tokio::test]
 async fn expired_activation_registers_nobody() {
     let gateway = gateway().await;
-    let new = super::store::activations::NewActivation {
+    let new = store::activations::NewActivation {
         description: None,
         default_instance_name: None,
         iam_role: "role".into(),

@@ -167,7 +167,7 @@ fn push_header_values(
         if number > 0 {
             text.push(b',');
         }
-        let words = value.as_bytes().split(|byte| byte.is_ascii_whitespace());
+        let words = value.as_bytes().split(u8::is_ascii_whitespace);
         let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
         text.extend_from_slice(&words.join(&b' '));
     }

@@ -28,8 +28,8 @@ enum Key {
     IamRole,
     ResourceType,
     AssociationStatus,
-    TagKey,
-    Tag(String),
+    TagName,
+    TagValue(String),
 }
 
 impl Key {
@@ -43,8 +43,8 @@ impl Key {
             "IamRole" => Self::IamRole,
             "ResourceType" => Self::ResourceType,
             "AssociationStatus" => Self::AssociationStatus,
-            "tag-key" => Self::TagKey,
-            _ => Self::Tag(text.strip_prefix("tag:")?.to_owned()),
+            "tag-key" => Self::TagName,
+            _ => Self::TagValue(text.strip_prefix("tag:")?.to_owned()),
         })
     }
 
@@ -59,8 +59,8 @@ impl Key {
             | Self::ActivationIds
             | Self::IamRole
             | Self::AssociationStatus
-            | Self::TagKey
-            | Self::Tag(_) => None,
+            | Self::TagName
+            | Self::TagValue(_) => None,
         }
     }
 }
@@ -105,8 +105,8 @@ impl NodeFilter {
                 Key::ResourceType => has(resource_type(&node.node_id)),
                 // No node has associations yet.
                 Key::AssociationStatus => false,
-                Key::TagKey => node.tags.iter().any(|tag| has(&tag.key)),
-                Key::Tag(name) => {
+                Key::TagName => node.tags.iter().any(|tag| has(&tag.key)),
+                Key::TagValue(name) => {
                     let mut tags = node.tags.iter();
                     tags.any(|tag| tag.key == *name && has(&tag.value))
                 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tracing::info;
 
 use super::super::answer::ApiError;
 use super::super::validation::{DOCUMENT_NAME, length, matches, required};
@@ -80,7 +79,7 @@ pub(super) async fn start(
     let ticket = state
         .broker
         .start_session(StartRequest {
-            node_id: target.clone(),
+            node_id: target,
             document_name: name,
             document,
             parameters,
@@ -89,7 +88,6 @@ pub(super) async fn start(
             reason: request.reason.unwrap_or_default(),
         })
         .await?;
-    info!(session = %ticket.session_id, node = target, owner, "session started");
     Ok(TicketResult::new(ticket, arrival))
 }
 
