@@ -86,14 +86,8 @@ impl From<StoreError> for ApiError {
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         match error {
-            BrokerError::NotConnected(node_id) => {
-                Self::new("TargetNotConnected", format!("{node_id} is not connected."))
-            }
-            BrokerError::NotFound(id) | BrokerError::Over(id) => Self::new(
-                "DoesNotExistException",
-                format!("Session {id} does not exist."),
-            ),
-            BrokerError::WrongNode(_) => Self::access_denied(error.to_string()),
+            BrokerError::NotConnected(_) => Self::new("TargetNotConnected", error.to_string()),
+            BrokerError::NotFound(_) => Self::new("DoesNotExistException", error.to_string()),
             BrokerError::Store(error) => Self::internal(&error),
         }
     }

@@ -11,13 +11,18 @@ use crate::protocol::wire::session_document::{ParameterDefinition, SessionDocume
 /// StartSession means without a name.
 pub(super) const SHELL: &str = "SSM-SessionManagerRunShell";
 
+/// Name of our own document that runs one program instead of a shell.
+const PROGRAM: &str = "SSM-RunProgram";
+
 /// The session document `name`.
 ///
 /// # Errors
 /// `InvalidDocument`.
 pub(super) fn find(name: &str) -> Result<SessionDocument, ApiError> {
-    if name == SHELL {
-        return Ok(shell());
+    match name {
+        SHELL => return Ok(shell()),
+        PROGRAM => return Ok(program()),
+        _ => {}
     }
     let text = format!("Document with name {name} does not exist.");
     Err(ApiError::new("InvalidDocument", text))
@@ -59,6 +64,22 @@ fn convert(definition: &ParameterDefinition, items: Vec<String>) -> Option<Value
 
 fn invalid(text: String) -> ApiError {
     ApiError::new("InvalidParameters", text)
+}
+
+/// The program and its arguments go to the agent as they are; no shell reads them.
+fn program() -> SessionDocument {
+    let command = ParameterDefinition {
+        kind: "StringList".into(),
+        description: "The program and its arguments".into(),
+        min_items: Some(1),
+        ..ParameterDefinition::default()
+    };
+    SessionDocument {
+        description: "Document to run a program on a plain terminal".into(),
+        parameters: BTreeMap::from([("command".to_owned(), command)]),
+        properties: json!({"command": "{{ command }}"}),
+        ..shell()
+    }
 }
 
 fn shell() -> SessionDocument {
