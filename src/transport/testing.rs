@@ -24,10 +24,10 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn for_names(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        Self::from_params(CertificateParams::new(names).unwrap())
+        Self::from_params(&CertificateParams::new(names).unwrap())
     }
 
-    pub(super) fn from_params(params: CertificateParams) -> Self {
+    pub(super) fn from_params(params: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

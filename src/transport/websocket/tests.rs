@@ -41,7 +41,7 @@ async fn an_expired_certificate_is_named_with_its_date_and_a_hint() {
     let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let identity = Identity::from_params(params);
+    let identity = Identity::from_params(&params);
 
     let error = dial_refusing_certificate(&identity, &identity.trusting()).await;
 
