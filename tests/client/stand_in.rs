@@ -331,7 +331,10 @@ impl FarEnd {
 
 #[expect(clippy::result_large_err, reason = "the signature is the library's")]
 fn upgrade(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    let asked = request.uri().path_and_query().map(|path| path.as_str());
+    let asked = request
+        .uri()
+        .path_and_query()
+        .map(tokio_tungstenite::tungstenite::http::uri::PathAndQuery::as_str);
     if asked != Some(PATH) {
         let mut refusal = ErrorResponse::new(Some("no such channel".into()));
         *refusal.status_mut() = StatusCode::FORBIDDEN;
