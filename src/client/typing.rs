@@ -12,7 +12,8 @@
 //!   (a program that copies its input sees that extra line feed);
 //! - EOT;
 //! - EOT again, at growing intervals, until the session ends: the first one may have gone to a
-//!   command that was reading, or been typed before the shell had taken over its terminal.
+//!   command that was reading, or been typed before the shell had taken over its terminal (in
+//!   which case who reads next finds a NUL in its place).
 //!
 //! Everything else that a terminal does to its input holds for piped input too: bytes such as `^C` and
 //! `^D` act, and in canonical mode a line is cut at 4095 bytes. It is no way to carry binary data.

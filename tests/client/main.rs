@@ -2,6 +2,8 @@
 //! between pipes, and [`ssm_agent::client::Session`] as a library; the other end is a channel in the
 //! agent's role behind a WebSocket server, without any gateway.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
+
 mod contract;
 mod endpoint;
 mod library;

@@ -84,7 +84,9 @@ async fn bulk_output_arrives_whole() {
     const PIECE: usize = 32 << 10;
     const PIECES: usize = 120;
     let (mut stand_in, _endpoint, child) = start(StandIn::shell().await).await;
-    let all: Vec<u8> = (0..PIECE * PIECES).map(|n| (n / 7 % 251) as u8).collect();
+    let all: Vec<u8> = (0..PIECE * PIECES)
+        .map(|n| b"abcdefghijklmnopqrstuvwxyz\n"[n / 7 % 27])
+        .collect();
 
     stand_in.opened().await;
     for piece in all.chunks(PIECE) {

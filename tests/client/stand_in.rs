@@ -18,8 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::{Message as Frame, http::StatusCode};
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::uri::PathAndQuery;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 use crate::DEADLINE;
@@ -331,7 +333,7 @@ impl FarEnd {
 
 #[expect(clippy::result_large_err, reason = "the signature is the library's")]
 fn upgrade(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    let asked = request.uri().path_and_query().map(|path| path.as_str());
+    let asked = request.uri().path_and_query().map(PathAndQuery::as_str);
     if asked != Some(PATH) {
         let mut refusal = ErrorResponse::new(Some("no such channel".into()));
         *refusal.status_mut() = StatusCode::FORBIDDEN;
