@@ -2,6 +2,7 @@
 
 mod administer;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -60,12 +61,15 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     logging::init(&arguments.logging, "ssm-gateway")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let state = arguments.state;
-    match arguments.command {
-        Command::Serve(options) => runtime.block_on(serve(state, options)),
+    let answer = match arguments.command {
+        Command::Serve(options) => return runtime.block_on(serve(state, options)),
         Command::Access(command) => runtime.block_on(command.run(&state)),
         Command::Activation(command) => runtime.block_on(command.run(&state)),
         Command::Nodes(command) => runtime.block_on(command.run(&state)),
-    }
+    }?;
+    io::stdout()
+        .write_all(answer.as_bytes())
+        .context("cannot write to standard output")
 }
 
 async fn serve(state: PathBuf, options: ServeOptions) -> anyhow::Result<()> {

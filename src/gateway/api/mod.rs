@@ -2,7 +2,7 @@
 //!
 //! | path | who | where |
 //! |---|---|---|
-//! | `POST /` | people, agents | [`dispatch`], [`ssm`], [`agent`] |
+//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
 //! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
 
 pub mod mgs;

@@ -1,6 +1,6 @@
 //! Commands that read and change the gateway's store, beside a running gateway or without one.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -85,8 +85,8 @@ pub(super) enum Nodes {
 }
 
 impl Access {
-    /// Runs the command on the state folder `state`.
-    pub(super) async fn run(self, state: &Path) -> anyhow::Result<()> {
+    /// Runs the command on the state folder `state` and returns what it has to print.
+    pub(super) async fn run(self, state: &Path) -> anyhow::Result<String> {
         match self {
             Self::Create { name, node, json } => {
                 let (store, now) = (open_store(state)?, SystemTime::now());
@@ -94,34 +94,29 @@ impl Access {
                     Some(node) => store.create_node_access_key(&name, &node, now).await?,
                     None => store.create_access_key(&name, now).await?,
                 };
-                print_key(&key, json)
+                Ok(to_profile(&key, json))
             }
             Self::List { json } => {
                 let keys = existing_store(state)?.access_keys().await?;
                 let rows = keys.iter().map(key_row).collect();
-                print_rows(
-                    &["AccessKeyId", "Name", "Node", "Created", "Revoked"],
-                    rows,
-                    json,
-                )
+                let columns = ["AccessKeyId", "Name", "Node", "Created", "Revoked"];
+                Ok(to_table(&columns, rows, json))
             }
             Self::Revoke { access_key_id } => {
                 let store = existing_store(state)?;
-                if !store
-                    .revoke_access_key(&access_key_id, SystemTime::now())
-                    .await?
-                {
+                let now = SystemTime::now();
+                if !store.revoke_access_key(&access_key_id, now).await? {
                     bail!("there is no access key {access_key_id}");
                 }
-                Ok(())
+                Ok(String::new())
             }
         }
     }
 }
 
 impl Activation {
-    /// Runs the command on the state folder `state`.
-    pub(super) async fn run(self, state: &Path) -> anyhow::Result<()> {
+    /// Runs the command on the state folder `state` and returns what it has to print.
+    pub(super) async fn run(self, state: &Path) -> anyhow::Result<String> {
         let Self::Create {
             limit,
             expires_in,
@@ -140,13 +135,13 @@ impl Activation {
         };
         let issued = open_store(state)?.create_activation(new, now).await?;
         if json {
-            return print_json(&json!({
+            return Ok(to_json(&json!({
                 "ActivationId": issued.activation_id,
                 "ActivationCode": issued.code.expose(),
                 "ExpirationDate": date(expires),
-            }));
+            })));
         }
-        print(&format!(
+        Ok(format!(
             "activation id:    {}\nactivation code:  {}\nexpires:          {}\n",
             issued.activation_id,
             issued.code.expose(),
@@ -156,8 +151,8 @@ impl Activation {
 }
 
 impl Nodes {
-    /// Runs the command on the state folder `state`.
-    pub(super) async fn run(self, state: &Path) -> anyhow::Result<()> {
+    /// Runs the command on the state folder `state` and returns what it has to print.
+    pub(super) async fn run(self, state: &Path) -> anyhow::Result<String> {
         let Self::List { json } = self;
         let store = existing_store(state)?;
         let (mut rows, mut after) = (Vec::new(), None);
@@ -177,7 +172,7 @@ impl Nodes {
             "AgentVersion",
             "LastPing",
         ];
-        print_rows(&columns, rows, json)
+        Ok(to_table(&columns, rows, json))
     }
 }
 
@@ -191,9 +186,9 @@ fn existing_store(state: &Path) -> anyhow::Result<Store> {
     Ok(open_store(state)?)
 }
 
-fn print_key(key: &AccessKey, as_json: bool) -> anyhow::Result<()> {
+fn to_profile(key: &AccessKey, as_json: bool) -> String {
     if as_json {
-        return print_json(&json!({
+        return to_json(&json!({
             "AccessKeyId": key.access_key_id,
             "SecretAccessKey": key.secret.expose(),
             "Name": key.name,
@@ -201,11 +196,11 @@ fn print_key(key: &AccessKey, as_json: bool) -> anyhow::Result<()> {
         }));
     }
     // In the form of the shared credentials file, so that it can be pasted there.
-    print(&format!(
+    format!(
         "aws_access_key_id = {}\naws_secret_access_key = {}\n",
         key.access_key_id,
         key.secret.expose()
-    ))
+    )
 }
 
 fn key_row(key: &AccessKey) -> Vec<Option<String>> {
@@ -230,12 +225,8 @@ fn node_row(node: &Node) -> Vec<Option<String>> {
     ]
 }
 
-/// Prints a list: aligned columns, or an array of objects.
-fn print_rows(
-    columns: &[&str],
-    rows: Vec<Vec<Option<String>>>,
-    as_json: bool,
-) -> anyhow::Result<()> {
+/// A list: aligned columns, or an array of objects.
+fn to_table(columns: &[&str], rows: Vec<Vec<Option<String>>>, as_json: bool) -> String {
     if as_json {
         let object = |row: Vec<Option<String>>| -> Value {
             let members = columns.iter().map(|name| (*name).to_owned());
@@ -244,9 +235,9 @@ fn print_rows(
                 .collect::<serde_json::Map<_, _>>()
                 .into()
         };
-        return print_json(&rows.into_iter().map(object).collect());
+        return to_json(&rows.into_iter().map(object).collect());
     }
-    print(&align(columns, rows))
+    align(columns, rows)
 }
 
 fn align(columns: &[&str], rows: Vec<Vec<Option<String>>>) -> String {
@@ -272,14 +263,8 @@ fn align(columns: &[&str], rows: Vec<Vec<Option<String>>>) -> String {
     text
 }
 
-fn print_json(value: &Value) -> anyhow::Result<()> {
-    print(&format!("{value:#}\n"))
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
+fn to_json(value: &Value) -> String {
+    format!("{value:#}\n")
 }
 
 fn date(time: SystemTime) -> String {
@@ -291,10 +276,10 @@ fn date(time: SystemTime) -> String {
 const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 fn lifetime(text: &str) -> Result<Duration, String> {
-    let hours = text
+    let days = text
         .strip_suffix('d')
         .and_then(|days| days.trim().parse::<u32>().ok());
-    let time = match hours {
+    let time = match days {
         Some(days) => Ok(Duration::from_secs(u64::from(days) * 24 * 3600)),
         None => text
             .parse::<SignedDuration>()
@@ -338,6 +323,69 @@ mod tests {
         for text in ["", "0h", "-1h", "31d", "soon", "24"] {
             assert!(lifetime(text).is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn key_pair_is_shown_once_and_listed_without_its_secret() {
+        let state = tempfile::tempdir().unwrap();
+        let create = Access::Create {
+            name: "alice".into(),
+            node: None,
+            json: true,
+        };
+
+        let created: Value =
+            serde_json::from_str(&create.run(state.path()).await.unwrap()).unwrap();
+        let id = created["AccessKeyId"].as_str().unwrap().to_owned();
+        let revoke = Access::Revoke {
+            access_key_id: id.clone(),
+        };
+        revoke.run(state.path()).await.unwrap();
+        let listed = Access::List { json: true }.run(state.path()).await.unwrap();
+
+        assert!(!listed.contains(created["SecretAccessKey"].as_str().unwrap()));
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed[0]["AccessKeyId"], id);
+        assert_eq!(listed[0]["Name"], "alice");
+        assert!(listed[0]["Revoked"].is_string());
+    }
+
+    #[tokio::test]
+    async fn reading_a_folder_without_state_makes_none_and_hints_at_the_flag() {
+        let state = tempfile::tempdir().unwrap();
+
+        let error = Nodes::List { json: false }
+            .run(state.path())
+            .await
+            .unwrap_err();
+
+        let text = crate::runtime::exit::describe(error.as_ref());
+        assert!(
+            text.starts_with("error: there is no gateway state in"),
+            "{text}"
+        );
+        assert!(
+            text.contains("hint: ") && text.contains("--state"),
+            "{text}"
+        );
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn nodes_are_listed_with_what_is_known_of_them() {
+        let state = tempfile::tempdir().unwrap();
+        let create = Access::Create {
+            name: "lab".into(),
+            node: Some("i-0123456789abcdef0".into()),
+            json: false,
+        };
+        create.run(state.path()).await.unwrap();
+
+        let listed = Nodes::List { json: false }.run(state.path()).await.unwrap();
+
+        let lines: Vec<&str> = listed.lines().collect();
+        assert!(lines[0].starts_with("InstanceId"), "{listed}");
+        assert!(lines[1].starts_with("i-0123456789abcdef0  lab"), "{listed}");
     }
 
     #[test]
