@@ -92,11 +92,11 @@ pub(super) async fn serve(hub: Arc<Hub>, id: SessionId, signer: Signer, mut sock
     }
     let attach = Command::Attach {
         role,
-        socket,
+        socket: Box::new(socket),
         features: client_features(&open),
     };
     if let Err(Command::Attach { socket, .. }) = session.send(attach).await {
-        say_over(&id, role, socket).await;
+        say_over(&id, role, *socket).await;
     }
 }
 

@@ -105,7 +105,7 @@ impl Registry {
 
     /// Follows `node_id`.
     pub(super) fn watch(&self, node_id: &str) -> NodeWatch {
-        self.with_node(node_id, |node| node.subscribe())
+        self.with_node(node_id, watch::Sender::subscribe)
     }
 
     /// Forgets nodes that are neither connected nor followed.

@@ -23,7 +23,7 @@ pub(super) enum Command {
     /// An end connected; its token was good.
     Attach {
         role: Role,
-        socket: Socket,
+        socket: Box<Socket>,
         /// What a client announced.
         features: PeerFeatures,
     },
@@ -135,7 +135,7 @@ impl Worker {
                 role,
                 socket,
                 features,
-            } => self.attach(role, socket, features, now),
+            } => self.attach(role, *socket, features, now),
             // Who asked may be gone by now.
             Command::MayConnect { reply } => {
                 let _ = reply.send(self.session.accepts(Role::Agent));
