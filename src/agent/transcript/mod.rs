@@ -18,7 +18,10 @@ mod recorder;
 mod shelf;
 mod sink;
 mod spool;
-#[expect(clippy::module_inception, reason = "the main type lives in a file named after it")]
+#[expect(
+    clippy::module_inception,
+    reason = "the main type lives in a file named after it"
+)]
 mod transcript;
 mod writer;
 
