@@ -94,7 +94,7 @@ struct Connection {
 
 enum Event {
     Received(Result<bytes::Bytes, LinkError>),
-    Result(TaskComplete),
+    Result(Box<TaskComplete>),
     ResendDue,
     Stop,
     DrainOver,
@@ -187,7 +187,7 @@ impl Task {
         let drain_until = connection.drain_until;
         tokio::select! {
             received = connection.link.receive() => Event::Received(received),
-            result = self.results.next() => Event::Result(result),
+            result = self.results.next() => Event::Result(Box::new(result)),
             () = sleep_until_some(due) => Event::ResendDue,
             () = self.cancel.cancelled(), if drain_until.is_none() => Event::Stop,
             () = sleep_until_some(drain_until) => Event::DrainOver,
@@ -201,7 +201,7 @@ impl Task {
     ) -> Result<Next, LinkError> {
         match event {
             Event::Received(bytes) => self.handle_bytes(&bytes?, connection).await?,
-            Event::Result(result) => self.results.keep(result),
+            Event::Result(result) => self.results.keep(*result),
             Event::ResendDue => self.results.give_up_hopeless(),
             Event::Stop => connection.drain_until = Some(Instant::now() + DRAIN_LIMIT),
             Event::DrainOver => return Ok(Next::Close),

@@ -22,10 +22,11 @@ mod text;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::entry::{About, End, Entry, Event};
-use crate::protocol::wire::TerminalSize;
+use crate::protocol::wire::codec::to_json;
+use crate::protocol::wire::{SessionId, TerminalSize};
 use text::Utf8Text;
 
 /// The terminal type that the agent's sessions have.
@@ -43,6 +44,35 @@ pub struct Encoder {
     input: Utf8Text,
 }
 
+#[derive(Serialize)]
+struct Header<'a> {
+    version: u8,
+    width: u16,
+    height: u16,
+    timestamp: u64,
+    command: &'a str,
+    title: String,
+    env: Environment<'a>,
+    ssm: Session<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+struct Environment<'a> {
+    shell: &'a str,
+    term: &'a str,
+}
+
+#[derive(Serialize)]
+struct Session<'a> {
+    session: &'a SessionId,
+    node: &'a str,
+    user: &'a str,
+    owner: &'a str,
+    document: &'a str,
+    reason: &'a str,
+}
+
 /// The header line.
 pub fn header(about: &About) -> Vec<u8> {
     let size = match about.size {
@@ -50,34 +80,32 @@ pub fn header(about: &About) -> Vec<u8> {
         size => size,
     };
     let started = about.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut header = Map::new();
-    header.insert("version".into(), 2.into());
-    header.insert("width".into(), size.cols.into());
-    header.insert("height".into(), size.rows.into());
-    header.insert("timestamp".into(), started.as_secs().into());
-    header.insert("command".into(), about.command.clone().into());
-    header.insert("title".into(), title(about).into());
-    header.insert("env".into(), json!({"SHELL": about.command, "TERM": TERM}));
-    header.insert("ssm".into(), who(about));
-    let mut line = Value::Object(header).to_string().into_bytes();
+    let header = Header {
+        version: 2,
+        width: size.cols,
+        height: size.rows,
+        timestamp: started.as_secs(),
+        command: &about.command,
+        title: format!(
+            "{}@{}, session {}",
+            about.user, about.node_id, about.session_id
+        ),
+        env: Environment {
+            shell: &about.command,
+            term: TERM,
+        },
+        ssm: Session {
+            session: &about.session_id,
+            node: &about.node_id,
+            user: &about.user,
+            owner: &about.owner,
+            document: &about.document,
+            reason: &about.reason,
+        },
+    };
+    let mut line = to_json(&header);
     line.push(b'\n');
     line
-}
-
-fn title(about: &About) -> String {
-    let About { user, node_id, .. } = about;
-    format!("{user}@{node_id}, session {}", about.session_id)
-}
-
-fn who(about: &About) -> Value {
-    json!({
-        "session": about.session_id,
-        "node": about.node_id,
-        "user": about.user,
-        "owner": about.owner,
-        "document": about.document,
-        "reason": about.reason,
-    })
 }
 
 impl Encoder {

@@ -2,9 +2,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
-use crate::protocol::wire::SessionId;
 
 #[test]
 fn header_says_who_where_and_when() {
