@@ -4,6 +4,9 @@
 pub mod pump;
 pub mod websocket;
 
+#[cfg(test)]
+mod testing;
+
 pub use pump::{
     ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
 };

@@ -159,3 +159,6 @@ pub fn pump<C: Connector>(
     };
     (handle, run)
 }
+
+#[cfg(test)]
+mod tests;

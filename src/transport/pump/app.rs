@@ -160,15 +160,9 @@ impl App {
         now: Instant,
     ) -> bool {
         for _ in 0..BATCH {
-            // Room first: a payload that was taken from the channel counts as delivered.
-            if !matches!(self.incoming.poll_reserve(cx), Poll::Ready(Ok(()))) {
+            if self.poll_deliver(channel, cx, now) != Poll::Ready(true) {
                 return false;
             }
-            let Some(next) = self.next_incoming(channel, now) else {
-                return false;
-            };
-            // It fails only if the session has dropped its receiver.
-            let _ = self.incoming.send_item(next);
         }
         true
     }
@@ -185,24 +179,22 @@ impl App {
         }
     }
 
-    /// Ready when the session has taken everything there is, or will take no more.
-    pub(super) fn poll_delivered(
+    /// Hands over the next thing. False if there is none, or nobody to take it.
+    pub(super) fn poll_deliver(
         &mut self,
         channel: &mut Channel,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Poll<()> {
-        loop {
-            match self.incoming.poll_reserve(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-            }
-            let Some(next) = self.next_incoming(channel, now) else {
-                return Poll::Ready(());
-            };
-            let _ = self.incoming.send_item(next);
+    ) -> Poll<bool> {
+        // Room first: a payload that was taken from the channel counts as delivered.
+        if std::task::ready!(self.incoming.poll_reserve(cx)).is_err() {
+            return Poll::Ready(false);
         }
+        let Some(next) = self.next_incoming(channel, now) else {
+            return Poll::Ready(false);
+        };
+        // It fails only if the session has dropped its receiver.
+        Poll::Ready(self.incoming.send_item(next).is_ok())
     }
 
     /// Notices, then payloads, then the last words.

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
@@ -20,6 +21,9 @@ use crate::protocol::channel::Channel;
 const READ_BATCH: usize = 64;
 /// Turns before other tasks get theirs.
 const MAX_TURNS: usize = 16;
+
+/// How long a session may leave one payload untaken once there will be no further connection.
+const LAST_DELIVERY_WAIT: Duration = Duration::from_secs(10);
 
 /// A channel, its session, and what wakes them.
 pub(super) struct Core {
@@ -241,14 +245,15 @@ impl Core {
             PumpEnd::Cancelled | PumpEnd::Closed { .. } => return end,
             PumpEnd::Ended(_) | PumpEnd::GaveUp(_) => {}
         }
-        poll_fn(|cx| {
-            if self.cancelled.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            let now = Instant::now().into_std();
-            self.app.poll_delivered(&mut self.channel, cx, now)
-        })
-        .await;
+        while let Ok(true) = timeout(LAST_DELIVERY_WAIT, poll_fn(|cx| self.poll_rest(cx))).await {}
         end
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        let now = Instant::now().into_std();
+        self.app.poll_deliver(&mut self.channel, cx, now)
     }
 }

@@ -52,6 +52,11 @@ impl<C: Connector> Redial<C> {
             if self.wait_first {
                 let next = Instant::now() + self.backoff.next_wait();
                 sleep_until(next.min(self.give_up)).await;
+                if self.give_up <= Instant::now() {
+                    let error = failure.unwrap_or_else(|| self.out_of_time());
+                    warn!(%error, patience = ?self.patience, "giving up to connect");
+                    return Err(PumpEnd::GaveUp(error));
+                }
             }
             self.wait_first = true;
             let attempt = self.attempt;
@@ -70,11 +75,6 @@ impl<C: Connector> Redial<C> {
                     failure = Some(error);
                 }
                 Err(_) => debug!(attempt, "no connection in time"),
-            }
-            if self.give_up <= Instant::now() {
-                let error = failure.unwrap_or_else(|| self.out_of_time());
-                warn!(%error, patience = ?self.patience, "giving up to connect");
-                return Err(PumpEnd::GaveUp(error));
             }
         }
     }

@@ -3,16 +3,15 @@ use super::*;
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
-use rcgen::{CertificateParams, KeyPair};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::CertificateParams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::runtime::tls;
+use crate::transport::testing::{
+    Identity, accept, accept_key, read_head, serve_plain, upgrade_answer,
+};
 
 #[tokio::test]
 async fn messages_cross_a_tls_connection_both_ways() {
@@ -42,7 +41,7 @@ async fn an_expired_certificate_is_named_with_its_date_and_a_hint() {
     let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let identity = Identity::from_params(params);
+    let identity = Identity::from_params(&params);
 
     let error = dial_refusing_certificate(&identity, &identity.trusting()).await;
 
@@ -285,78 +284,12 @@ async fn what_is_no_websocket_url_is_refused() {
     }
 }
 
-struct Identity {
-    pem: String,
-    server: Arc<rustls::ServerConfig>,
-}
-
-impl Identity {
-    fn for_names(names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        Self::from_params(CertificateParams::new(names).unwrap())
-    }
-
-    fn from_params(params: CertificateParams) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let server = rustls::ServerConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        Self {
-            pem: certificate.pem(),
-            server: Arc::new(server),
-        }
-    }
-
-    fn trusting(&self) -> Arc<rustls::ClientConfig> {
-        tls::client_config_with(self.pem.as_bytes()).unwrap()
-    }
-
-    async fn serve<F, T>(
-        &self,
-        serve: impl FnOnce(Box<dyn Stream>) -> F + Send + 'static,
-    ) -> (SocketAddr, JoinHandle<T>)
-    where
-        F: Future<Output = T> + Send,
-        T: Default + Send + 'static,
-    {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.server));
-        serve_plain(move |stream| async move {
-            match acceptor.accept(stream).await {
-                Ok(stream) => serve(Box::new(stream)).await,
-                Err(_) => T::default(),
-            }
-        })
-        .await
-    }
-}
-
 /// Answers one upgrade with our features, echoes one message and returns the request's head.
-async fn echo_one(mut stream: Box<dyn Stream>) -> String {
-    let head = read_head(&mut stream).await;
-    let answer = upgrade_answer(&accept_key(&head));
-    stream.write_all(answer.as_bytes()).await.unwrap();
-    let mut socket = accept_upgraded(stream).await;
+async fn echo_one(stream: Box<dyn Stream>) -> String {
+    let (mut socket, head) = accept(stream).await;
     let message = socket.next().await.unwrap().unwrap();
     socket.send(message).await.unwrap();
     head
-}
-
-async fn serve_plain<F, T>(
-    serve: impl FnOnce(TcpStream) -> F + Send + 'static,
-) -> (SocketAddr, JoinHandle<T>)
-where
-    F: Future<Output = T> + Send,
-    T: Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
-    (address, server)
 }
 
 async fn dial_direct(
@@ -389,29 +322,6 @@ fn probe_headers() -> HeaderMap {
 
 fn proxies(https: &str) -> proxy::Settings {
     proxy::Settings::from_lookup(|name| (name == "HTTPS_PROXY").then(|| https.to_owned()))
-}
-
-async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    String::from_utf8(head).unwrap()
-}
-
-fn accept_key(head: &str) -> String {
-    let key = head
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
-    derive_accept_key(key.unwrap().1.as_bytes())
-}
-
-fn upgrade_answer(accept: &str) -> String {
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         X-Ssm-Features: max-payload=32768\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    )
 }
 
 /// A client's frame with a mask of zeros.
