@@ -1,1 +1,33 @@
-//! AWS-shaped HTTP: endpoints, signing with clock-skew correction, signed calls.
+//! AWS-shaped HTTP: endpoints, credentials, signatures that correct the clock's error, signed calls.
+//!
+//! [`Client`] makes the calls. What a call is about, beyond registering and getting credentials, is
+//! its caller's business.
+
+mod chain;
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+mod http;
+mod node_key;
+mod retry;
+mod secret;
+mod signer;
+mod skew;
+mod ssm;
+#[cfg(test)]
+pub(crate) mod test_server;
+
+pub use self::http::{HttpError, RESPONSE_LIMIT};
+pub use chain::{ChainCredentials, default_region};
+pub use client::{Client, NodeSigner};
+pub use credentials::{
+    CredentialError, CredentialFuture, CredentialSource, Credentials, NoCredentials,
+    StaticCredentials,
+};
+pub use endpoint::{EndpointError, Endpoints};
+pub use error::CallError;
+pub use node_key::{KEY_TYPE, KeyError, NodeKey};
+pub use secret::Secret;
+pub use signer::SignError;
+pub use ssm::{Activation, RoleToken};

@@ -1,9 +1,9 @@
 //! The folder of the recordings: names, age, quota.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::entry::{Format, Settings};
 use crate::protocol::wire::SessionId;
+use crate::runtime::atomic_file;
 
 /// Shortest time between two sweeps at the end of sessions, as in the reference.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(15);
@@ -71,10 +72,7 @@ impl Shelf {
     /// # Errors
     /// The I/O error of the failing step.
     pub fn create(&self, session: &SessionId, format: Format) -> io::Result<(PathBuf, File)> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)?;
+        atomic_file::create_private_dir(&self.directory)?;
         for number in 1..=NAMESAKES {
             let path = self.directory.join(file_name(session, format, number));
             let mut state = self.lock();

@@ -1,5 +1,6 @@
 //! The seam between a recording and where it goes.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ pub enum SinkError {
     },
     /// The sink broke in a way that no later attempt can mend.
     #[error("the writer of the recording failed")]
-    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Broken(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl SinkError {
@@ -66,13 +67,8 @@ impl SinkError {
 
     /// The error and its causes in one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        let causes = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
+        let texts: Vec<String> = causes.map(ToString::to_string).collect();
+        texts.join(": ")
     }
 }

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 use super::entry::Entry;
 use super::sink::{Sink, SinkError};
 use super::spool::Spool;
+use crate::runtime::backoff::Backoff;
 
 /// Entries are gathered this long before they are written, so that a keystroke's echo does not cost
 /// a write of its own. It is also what a crash of the agent can cost a recording.
@@ -38,7 +39,7 @@ struct GivenUp;
 
 /// Offers a batch until the sink takes it. Once the recorder is done there is one last attempt.
 async fn write(spool: &Spool, sink: &mut dyn Sink, batch: Arc<[Entry]>) -> Result<(), GivenUp> {
-    let mut wait = RETRY_FIRST;
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
     let mut has_failed = false;
     loop {
         let is_last = spool.is_closed();
@@ -53,8 +54,7 @@ async fn write(spool: &Spool, sink: &mut dyn Sink, batch: Arc<[Entry]>) -> Resul
         if is_last || error.is_final() {
             return Err(GivenUp);
         }
-        spool.closed_or(wait).await;
-        wait = (wait * 2).min(RETRY_MAX);
+        spool.closed_or(backoff.next_wait()).await;
     }
 }
 

@@ -1,0 +1,290 @@
+//! Where the services of a region are: partitions, and the overrides that a configuration names.
+
+use url::{Host, Url};
+
+/// Longest region name.
+const MAX_REGION: usize = 100;
+
+/// Domain of a region that no prefix of [`PARTITIONS`] matches.
+const DEFAULT_DOMAIN: &str = "amazonaws.com";
+
+/// Region prefix and the domain of its services.
+const PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("eusc-de-", "amazonaws.eu"),
+];
+
+/// Where calls go, and the regions that they are signed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Region that calls to Systems Manager are signed for.
+    pub region: String,
+    /// Base of Systems Manager, `http` or `https`, with a path of `/`.
+    pub ssm: Url,
+    /// Region that calls to the message gateway are signed for.
+    pub messages_region: String,
+    /// Base of the message gateway, always `https`, with a path of `/`.
+    pub messages: Url,
+}
+
+/// Why an endpoint cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Not a region name: it becomes part of a host name.
+    #[error("region {0:?} is not 1 to {MAX_REGION} letters, digits and hyphens")]
+    Region(String),
+    /// Not a domain name that services can be found under.
+    #[error("service domain {0:?} is not a domain name")]
+    ServiceDomain(String),
+    /// Neither a host, nor a host with a port, nor a URL.
+    #[error("endpoint {text:?} is not a host, host:port or URL: {reason}")]
+    Malformed {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Endpoints {
+    /// The endpoints of `region`; `service_domain` takes the place of the partition's domain.
+    ///
+    /// # Errors
+    /// [`EndpointError::Region`] or [`EndpointError::ServiceDomain`].
+    pub fn for_region(region: &str, service_domain: Option<&str>) -> Result<Self, EndpointError> {
+        check_region(region)?;
+        let domain = service_domain.map_or_else(|| domain_of(region), |domain| domain.trim());
+        let url = |service: &str| {
+            Url::parse(&format!("https://{service}.{region}.{domain}/"))
+                .ok()
+                .filter(|url| is_bare(url) && !domain.is_empty())
+                .ok_or_else(|| EndpointError::ServiceDomain(domain.to_owned()))
+        };
+        Ok(Self {
+            region: region.to_owned(),
+            ssm: url("ssm")?,
+            messages_region: region.to_owned(),
+            messages: url("ssmmessages")?,
+        })
+    }
+
+    /// Sends Systems Manager calls to `endpoint`: a URL, a host, or a host with a port. `https` is
+    /// meant where no scheme is given.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_ssm(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.ssm = parse_endpoint(endpoint, &["https", "http"])?;
+        Ok(self)
+    }
+
+    /// Sends message gateway calls to `endpoint`. Only its host and port count: the message
+    /// gateway is never spoken to without TLS.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_messages(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.messages = gateway_base(&parse_endpoint(endpoint, &["https", "wss", "http", "ws"])?)
+            .ok_or_else(|| malformed(endpoint, "it has no host"))?;
+        Ok(self)
+    }
+
+    /// Signs message gateway calls for `region`.
+    ///
+    /// # Errors
+    /// [`EndpointError::Region`].
+    pub fn with_messages_region(mut self, region: &str) -> Result<Self, EndpointError> {
+        check_region(region)?;
+        region.clone_into(&mut self.messages_region);
+        Ok(self)
+    }
+}
+
+fn check_region(region: &str) -> Result<(), EndpointError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if region.is_empty() || region.len() > MAX_REGION || !region.chars().all(allowed) {
+        return Err(EndpointError::Region(region.to_owned()));
+    }
+    Ok(())
+}
+
+fn domain_of(region: &str) -> &'static str {
+    PARTITIONS
+        .iter()
+        .find(|(prefix, _)| region.starts_with(prefix))
+        .map_or(DEFAULT_DOMAIN, |(_, domain)| domain)
+}
+
+/// A scheme is only what is followed by `//`: `localhost:8443` is a host with a port, which URL
+/// parsers take for a scheme with a path.
+fn parse_endpoint(text: &str, schemes: &[&str]) -> Result<Url, EndpointError> {
+    let trimmed = text.trim();
+    let absolute = if trimmed.contains("://") {
+        trimmed.to_owned()
+    } else {
+        format!("https://{trimmed}")
+    };
+    let mut url = Url::parse(&absolute).map_err(|error| malformed(text, &error.to_string()))?;
+    if !schemes.contains(&url.scheme()) {
+        return Err(malformed(text, &format!("scheme {:?}", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(malformed("…", "it has a user name or password"));
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+/// `https://host[:port]/` of any URL.
+fn gateway_base(url: &Url) -> Option<Url> {
+    let host = match url.host()? {
+        Host::Ipv6(address) => format!("[{address}]"),
+        host => host.to_string(),
+    };
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    };
+    Url::parse(&format!("https://{authority}/")).ok()
+}
+
+fn is_bare(url: &Url) -> bool {
+    url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.port().is_none()
+}
+
+fn malformed(text: &str, reason: &str) -> EndpointError {
+    EndpointError::Malformed {
+        text: text.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ireland() -> Endpoints {
+        Endpoints::for_region("eu-west-1", None).unwrap()
+    }
+
+    #[test]
+    fn prefix_of_the_region_decides_the_domain() {
+        let table = [
+            ("us-east-1", "https://ssm.us-east-1.amazonaws.com/"),
+            ("cn-north-1", "https://ssm.cn-north-1.amazonaws.com.cn/"),
+            ("us-iso-east-1", "https://ssm.us-iso-east-1.c2s.ic.gov/"),
+            (
+                "us-isob-east-1",
+                "https://ssm.us-isob-east-1.sc2s.sgov.gov/",
+            ),
+            (
+                "us-isof-south-1",
+                "https://ssm.us-isof-south-1.csp.hci.ic.gov/",
+            ),
+            (
+                "eu-isoe-west-1",
+                "https://ssm.eu-isoe-west-1.cloud.adc-e.uk/",
+            ),
+            ("eusc-de-east-1", "https://ssm.eusc-de-east-1.amazonaws.eu/"),
+            ("us-gov-west-1", "https://ssm.us-gov-west-1.amazonaws.com/"),
+        ];
+
+        for (region, expected) in table {
+            let endpoints = Endpoints::for_region(region, None).unwrap();
+            assert_eq!(endpoints.ssm.as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn service_domain_replaces_the_domain_of_every_service() {
+        let endpoints = Endpoints::for_region("eu-west-1", Some("my.domain")).unwrap();
+
+        assert_eq!(endpoints.ssm.as_str(), "https://ssm.eu-west-1.my.domain/");
+        assert_eq!(
+            endpoints.messages.as_str(),
+            "https://ssmmessages.eu-west-1.my.domain/"
+        );
+    }
+
+    #[test]
+    fn service_domain_that_is_no_domain_is_refused() {
+        for domain in ["", "a/b", "a?b", "a:1", "a b", "x#y"] {
+            assert_eq!(
+                Endpoints::for_region("eu-west-1", Some(domain)),
+                Err(EndpointError::ServiceDomain(domain.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn region_that_could_change_the_host_is_refused() {
+        let long = "a".repeat(MAX_REGION + 1);
+        for region in ["", "eu.west", "eu/west", "eu west", "é", long.as_str()] {
+            assert_eq!(
+                Endpoints::for_region(region, None),
+                Err(EndpointError::Region(region.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn gateway_endpoint_is_understood_in_every_way_a_person_writes_it() {
+        let table = [
+            ("host.example.com", "https://host.example.com/"),
+            ("127.0.0.1:8443", "https://127.0.0.1:8443/"),
+            ("localhost:8443", "https://localhost:8443/"),
+            ("https://127.0.0.1:8443", "https://127.0.0.1:8443/"),
+            ("wss://gateway:8443/v1/", "https://gateway:8443/"),
+            ("http://gateway:8080", "https://gateway:8080/"),
+            ("[::1]:8443", "https://[::1]:8443/"),
+            (" gateway ", "https://gateway/"),
+        ];
+
+        for (text, expected) in table {
+            let endpoints = ireland().with_messages(text).unwrap();
+            assert_eq!(endpoints.messages.as_str(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ssm_endpoint_may_be_plain_http_and_keeps_its_path() {
+        let table = [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            ("127.0.0.1:8080", "https://127.0.0.1:8080/"),
+            ("https://proxy.example/ssm", "https://proxy.example/ssm/"),
+        ];
+
+        for (text, expected) in table {
+            let endpoints = ireland().with_ssm(text).unwrap();
+            assert_eq!(endpoints.ssm.as_str(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn endpoint_that_nothing_can_be_sent_to_is_refused() {
+        for text in [
+            "",
+            "ftp://host",
+            "host:port",
+            "https://",
+            "https://u:p@host",
+        ] {
+            assert!(ireland().with_ssm(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn password_in_an_endpoint_is_not_repeated_in_the_error() {
+        let error = ireland().with_ssm("https://u:secret@host").unwrap_err();
+
+        assert!(!error.to_string().contains("secret"));
+    }
+}

@@ -1,0 +1,194 @@
+//! One HTTP exchange: pooled connections, TLS, proxies, a deadline and a limit on the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use url::Url;
+
+use crate::runtime::proxy;
+
+/// Largest answer that is read: documents are the largest, at 64 KiB each, a page of listings may
+/// hold 50 of them.
+pub const RESPONSE_LIMIT: usize = 4 * 1024 * 1024;
+/// A host that does not answer a connection attempt for this long is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle connections are closed before the services' load balancers do it, at 60 s. An agent calls
+/// every few minutes, so that keeping them longer would only cost memory.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+type Direct = HttpsConnector<HttpConnector>;
+type Tunneled = HttpsConnector<Tunnel<Direct>>;
+
+/// How a host is reached.
+#[expect(clippy::large_enum_variant, reason = "there are two per client")]
+#[derive(Debug, Clone)]
+pub(super) enum Route {
+    /// Without a proxy.
+    Direct(Pool<Direct, Full<Bytes>>),
+    /// Through a proxy's `CONNECT`.
+    Tunnel(Pool<Tunneled, Full<Bytes>>),
+}
+
+/// Makes routes that share their pools.
+pub(super) struct Routes {
+    tls: Arc<ClientConfig>,
+    direct: Pool<Direct, Full<Bytes>>,
+}
+
+/// Why an exchange did not come to an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No connection: nothing was sent.
+    #[error("cannot connect to {host}")]
+    Connect {
+        /// The host.
+        host: String,
+        /// What went wrong.
+        #[source]
+        cause: hyper_util::client::legacy::Error,
+    },
+    /// The connection broke; the service may have seen the request.
+    #[error("connection to {host} broke")]
+    Broken {
+        /// The host.
+        host: String,
+        /// What went wrong.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No whole answer in time; the service may have seen the request.
+    #[error("{host} has not answered within {} s", .after.as_secs())]
+    Timeout {
+        /// The host.
+        host: String,
+        /// The time it had.
+        after: Duration,
+    },
+    /// The answer is larger than [`RESPONSE_LIMIT`].
+    #[error("answer of {host} is larger than {RESPONSE_LIMIT} bytes")]
+    TooLarge {
+        /// The host.
+        host: String,
+    },
+}
+
+impl HttpError {
+    /// Whether the request certainly never reached the service.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
+}
+
+impl Routes {
+    /// Routes whose TLS is `tls`.
+    pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
+        let connector = HttpsConnector::from((tcp(), Arc::clone(&tls)));
+        Self {
+            tls,
+            direct: pool(connector),
+        }
+    }
+
+    /// The route to `url` that `proxies` asks for.
+    ///
+    /// Plain `http`, which only test endpoints speak, goes through `CONNECT` like everything else.
+    pub(super) fn route(&self, url: &Url, proxies: &proxy::Settings) -> Route {
+        let proxy = proxies.proxy_for(url);
+        match proxy.and_then(|proxy| self.tunnel(proxy)) {
+            Some(tunnel) => Route::Tunnel(tunnel),
+            None => Route::Direct(self.direct.clone()),
+        }
+    }
+
+    fn tunnel(&self, proxy: &proxy::Proxy) -> Option<Pool<Tunneled, Full<Bytes>>> {
+        let address: Uri = proxy.to_string().parse().ok()?;
+        let to_proxy = HttpsConnector::from((tcp(), Arc::clone(&self.tls)));
+        let mut tunnel = Tunnel::new(address, to_proxy);
+        if let Some(authorization) = proxy.authorization() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        Some(pool(HttpsConnector::from((tunnel, Arc::clone(&self.tls)))))
+    }
+}
+
+impl Route {
+    /// Sends `request` and reads the whole answer, both within `timeout`.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let exchange = async {
+            let response = match self {
+                Self::Direct(pool) => pool.request(request).await,
+                Self::Tunnel(pool) => pool.request(request).await,
+            };
+            let (parts, body) = response
+                .map_err(|cause| explain_send(&host, cause))?
+                .into_parts();
+            let body = Limited::new(body, RESPONSE_LIMIT)
+                .collect()
+                .await
+                .map_err(|cause| explain_read(&host, cause))?;
+            Ok(Response::from_parts(parts, body.to_bytes()))
+        };
+        let answer = tokio::time::timeout(timeout, exchange).await;
+        answer.unwrap_or_else(|_| {
+            Err(HttpError::Timeout {
+                host: host.clone(),
+                after: timeout,
+            })
+        })
+    }
+}
+
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    // The TLS layer above takes the `https` URLs.
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    connector
+}
+
+/// The pool's own tasks end with its connections, when the last clone of the client is dropped.
+fn pool<C>(connector: C) -> Pool<C, Full<Bytes>>
+where
+    C: hyper_util::client::legacy::connect::Connect + Clone,
+{
+    Pool::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_timer(TokioTimer::new())
+        .build(connector)
+}
+
+fn explain_send(host: &str, cause: hyper_util::client::legacy::Error) -> HttpError {
+    let host = host.to_owned();
+    if cause.is_connect() {
+        HttpError::Connect { host, cause }
+    } else {
+        HttpError::Broken {
+            host,
+            cause: cause.into(),
+        }
+    }
+}
+
+fn explain_read(host: &str, cause: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
+    let host = host.to_owned();
+    if cause.is::<LengthLimitError>() {
+        HttpError::TooLarge { host }
+    } else {
+        HttpError::Broken { host, cause }
+    }
+}
