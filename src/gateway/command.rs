@@ -79,7 +79,12 @@ async fn serve(state: PathBuf, options: ServeOptions) -> anyhow::Result<()> {
     }
     let cancel = CancellationToken::new();
     let signals = lifecycle::watch_signals(cancel.clone()).context("cannot watch signals")?;
-    let (_running, serving) = start(settings, cancel.clone()).await?;
+    let (running, serving) = start(settings, cancel.clone()).await?;
+    // For whoever started it with port 0.
+    println!(
+        "ssm-gateway listens on {}",
+        running.url.as_str().trim_end_matches('/')
+    );
     systemd::ready();
     let stopping = async {
         cancel.cancelled().await;

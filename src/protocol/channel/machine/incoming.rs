@@ -12,6 +12,7 @@ use crate::protocol::channel::receive_window::{Arrival, Content};
 use crate::protocol::channel::send_window::Kind;
 use crate::protocol::channel::settings::Role;
 use crate::protocol::wire::control::ChannelClosed;
+use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::{
     Acknowledgement, DecodeError, Message, MessageId, MessageType, Payload, PayloadType,
     PeerFeatures,
@@ -22,6 +23,10 @@ impl Channel {
     ///
     /// # Errors
     /// [`ChannelError`]: the message is ignored, the channel goes on.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "payloads stay slices of the message, which is the channel's from here on"
+    )]
     pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), ChannelError> {
         // The reference agent does not look at digests, the plugin does.
         let message = match self.role {
@@ -176,7 +181,10 @@ impl Channel {
             // Until the handshake is over, the reference acknowledges data and throws it away.
             Content::Data(_) if !self.handshake.is_open() => Ok(None),
             Content::Data(payload) => {
-                self.send_window.note_ready();
+                match payload {
+                    Payload::Flag(Flag::DisconnectToPort) => self.send_window.note_not_ready(),
+                    _ => self.send_window.note_ready(),
+                }
                 Ok(is_for_owner(&payload).then_some(payload))
             }
             Content::Handshake(PayloadType::HandshakeResponse, payload) => {

@@ -21,8 +21,9 @@
 //! in the plugin's `datachannel/streaming.go`, `HandleOutputMessage` and
 //! `ProcessIncomingMessageBufferItems`.)
 //!
-//! Kinds whose session can refuse output again after it was ready (basic port forwarding, between
-//! two local connections) must do without presumption.
+//! A basic port session refuses output again between two local connections. It says so with a flag
+//! before it closes the first one, and sends output of its own as soon as it has the next, so it
+//! counts as not ready in between.
 
 use std::time::Duration;
 
@@ -81,20 +82,22 @@ impl SendWindow {
         self.listener.is_mute = is_mute;
         self.listener.is_presumption_allowed = is_presumption_allowed;
         self.listener.wants_probe = false;
-        let parked: Vec<_> = (self.base..)
-            .zip(&self.outstanding)
-            .filter(|(_, message)| is_parked(message.as_ref()))
-            .map(|(sequence_number, _)| sequence_number)
-            .collect();
-        for sequence_number in parked {
-            self.schedule(sequence_number);
-        }
+        self.reschedule_parked();
     }
 
     /// The peer sent what the official plugin only sends once its session is there. Other clients
     /// may send it earlier, so it proves nothing about a single message.
     pub(in super::super) fn note_ready(&mut self) {
         self.listener.is_ready = true;
+    }
+
+    /// The peer said that its session takes nothing for now.
+    pub(in super::super) fn note_not_ready(&mut self) {
+        self.listener.is_ready = false;
+        for message in self.outstanding.iter_mut().flatten() {
+            message.rounds = 0;
+        }
+        self.reschedule_parked();
     }
 
     /// The peer answered the message that had to be taken alone, so it has taken it.
@@ -110,7 +113,7 @@ impl SendWindow {
     pub(super) fn note_in_order(&mut self, kind: Kind) {
         match kind {
             Kind::Output | Kind::Probe => self.listener.is_ready = true,
-            Kind::Handshake | Kind::Other => {}
+            Kind::HandshakeRequest | Kind::Handshake | Kind::Other => {}
         }
     }
 
@@ -169,8 +172,19 @@ impl SendWindow {
         }
     }
 
-    /// A message that a ready peer passed over in silence is repeated as fast as it answers: the
-    /// number of repeats is bounded. `None` for others, which back off.
+    fn reschedule_parked(&mut self) {
+        let parked: Vec<_> = (self.base..)
+            .zip(&self.outstanding)
+            .filter(|(_, message)| is_parked(message.as_ref()))
+            .map(|(sequence_number, _)| sequence_number)
+            .collect();
+        for sequence_number in parked {
+            self.schedule(sequence_number);
+        }
+    }
+
+    /// A message that was passed over in silence is repeated without backing off, by a ready peer as
+    /// fast as it answers: the number of repeats is bounded. `None` for others, which back off.
     pub(super) fn suspect_interval(
         &self,
         sequence_number: i64,
@@ -188,7 +202,10 @@ impl SendWindow {
         let Some(message) = self.get(sequence_number) else {
             return;
         };
+        // A plugin that has taken the request refuses a probe until the handshake is over, and what
+        // comes behind the probe, the end of the handshake, would wait for it.
         if sequence_number == self.base
+            && message.kind != Kind::HandshakeRequest
             && (message.sends >= SENDS_BEFORE_PROBE || message.rounds > 0)
             && self.is_suspicious(sequence_number, message.kind)
             && self.listener.unanswered_probes < UNANSWERED_PROBES
