@@ -271,13 +271,14 @@ def recorded_since(world, before):
 def cli_shell_works(world, aws):
     terminal = start_cli_shell(world, aws, rows=31, cols=97)
     terminal.run("PS1='rdy> '", rb"rdy> $")
-    terminal.run("stty size", rb"\r\n31 97\r\n")
+    terminal.run("stty size", rb"[\r\n]31 97\r\n")
     terminal.resize(40, 120)
     eventually("the new size arrives",
                lambda: re.search(rb"40 120\r\n", terminal.run("stty size", rb"\d+ \d+\r\n").string[-200:]))
-    terminal.send(b"sleep 1000\r")
-    terminal.expect(rb"sleep 1000\r\n")
+    terminal.run("sh -c 'echo star''ted; exec sleep 1000'", rb"started\r\n")
+    start = len(terminal.seen)
     terminal.send(b"\x03")
+    terminal.expect(rb"rdy> $", start)
     terminal.run("echo interrupted=$?", rb"interrupted=130\r\n")
     terminal.run("printf 'h\\303\\251llo \\342\\202\\254\\n'", "h\u00e9llo \u20ac\r\n".encode())
     terminal.send(b"exit 5\r")
@@ -303,7 +304,9 @@ def cli_recording_replays_byte_for_byte(world, aws):
     terminal = start_cli_shell(world, aws)
     terminal.run("vi -u NONE /etc/passwd", rb"root:")
     terminal.send(b"/daemon\r")
+    left = len(terminal.seen)
     terminal.send(b":q!\r")
+    terminal.expect(rb"1049l(.|\n)*[$#] $", left)
     terminal.run("seq 1 2000; printf '\\033[31mred\\033[0m\\377\\n'", rb"red\x1b\[0m\xff\r\n")
     terminal.send(b"exit\r")
     terminal.wait()
@@ -342,7 +345,7 @@ def vim_in_tmux_draws_and_follows_the_size(world, aws):
     command = f"{aws} ssm start-session --target {world.node} --endpoint-url {world.url}"
     subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", command], check=True, env=world.environment)
     try:
-        eventually("a prompt", lambda: re.search(r"[$#] ", screen()))
+        eventually("a prompt", lambda: re.search(r"[$#]\s*$", screen()))
         keys(f"vi -u NONE {world.path('poem')}", "Enter")
         eventually("vim shows the file", lambda: "line 23 of the poem" in screen())
         subprocess.run([*tmux, "resize-window", "-x", "90", "-y", "40"], check=True, env=world.environment)
