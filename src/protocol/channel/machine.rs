@@ -113,7 +113,12 @@ impl Channel {
         if let Handshake::Agent(agent) = &mut self.handshake
             && let Some(request) = agent.start(now)
         {
-            self.push(PayloadType::HandshakeRequest, request, Kind::Handshake, now);
+            self.push(
+                PayloadType::HandshakeRequest,
+                request,
+                Kind::HandshakeRequest,
+                now,
+            );
         }
     }
 

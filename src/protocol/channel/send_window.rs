@@ -35,7 +35,9 @@ const SPAN: i64 = 8192;
 pub(super) enum Kind {
     /// Output or error output.
     Output,
-    /// Part of the handshake.
+    /// The handshake's request: nothing may follow before it is answered.
+    HandshakeRequest,
+    /// Another part of the handshake.
     Handshake,
     /// Any other payload.
     Other,
@@ -55,7 +57,7 @@ enum Flight {
     /// Waits for the socket to go out again.
     Due,
     /// Sent, and nothing sent later was acknowledged.
-    InFlight,
+    Sent,
     /// Something that was first sent later on this connection was acknowledged; goes out again then.
     Passed { resend: Instant },
     /// Passed often enough; waits for the fate of the oldest message.
@@ -243,7 +245,7 @@ impl SendWindow {
         self.outstanding.push_back(Some(Outstanding {
             encoded: encoded.clone(),
             kind,
-            flight: Flight::InFlight,
+            flight: Flight::Sent,
             transmission,
             sent_at: now,
             sends: 1,
@@ -288,7 +290,7 @@ impl SendWindow {
             Flight::Passed { resend } => {
                 self.passed.remove(&(resend, sequence_number));
             }
-            Flight::InFlight | Flight::Parked => {}
+            Flight::Sent | Flight::Parked => {}
         }
         if self.listener.solo == Some(sequence_number) {
             self.listener.solo = None;
@@ -315,7 +317,7 @@ impl SendWindow {
 
     fn is_in_flight(&self, transmission: u64, sequence_number: i64) -> bool {
         self.get(sequence_number).is_some_and(|message| {
-            message.transmission == transmission && message.flight == Flight::InFlight
+            message.transmission == transmission && message.flight == Flight::Sent
         })
     }
 }
@@ -324,7 +326,7 @@ impl SendWindow {
 /// plugin finds stored behind the first message or behind a message of the handshake it hands to a
 /// session that does not exist yet, and loses.
 fn is_solo(sequence_number: i64, kind: Kind) -> bool {
-    sequence_number == 0 || kind == Kind::Handshake
+    sequence_number == 0 || matches!(kind, Kind::HandshakeRequest | Kind::Handshake)
 }
 
 fn payload_bytes(encoded: &[u8]) -> usize {

@@ -87,9 +87,10 @@ pub struct Settings {
     pub receive_window: Window,
     /// The handshake.
     pub handshake: HandshakeRole,
-    /// Agent: whether a message that a client neither acknowledges nor misses may be taken as
-    /// delivered, see the module `send_window::presumption`. Off for basic port forwarding, where
-    /// the official plugin refuses output between two local connections.
+    /// Agent: whether a message that a client leaves unacknowledged in a way that shows that it was
+    /// taken may be presumed delivered, see the module `send_window::presumption`. Off for basic
+    /// port forwarding, where that way shows nothing; there each acknowledgement that is lost with
+    /// an official plugin's connection takes a place in the send window for good.
     pub presume_delivery: bool,
     /// Longest wait for acknowledgements after close.
     pub drain: Duration,

@@ -22,6 +22,10 @@ impl Channel {
     ///
     /// # Errors
     /// [`ChannelError`]: the message is ignored, the channel goes on.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "payloads stay slices of the message, which is the channel's from here on"
+    )]
     pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), ChannelError> {
         // The reference agent does not look at digests, the plugin does.
         let message = match self.role {

@@ -21,8 +21,9 @@
 //! in the plugin's `datachannel/streaming.go`, `HandleOutputMessage` and
 //! `ProcessIncomingMessageBufferItems`.)
 //!
-//! Kinds whose session can refuse output again after it was ready (basic port forwarding, between
-//! two local connections) must do without presumption.
+//! Kinds whose session refuses output again after it was ready must do without presumption: basic
+//! port forwarding, which does so between two local connections. The flag by which the plugin tells
+//! of it can be seconds late, because the plugin resends one message at a time.
 
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ impl SendWindow {
     pub(super) fn note_in_order(&mut self, kind: Kind) {
         match kind {
             Kind::Output | Kind::Probe => self.listener.is_ready = true,
-            Kind::Handshake | Kind::Other => {}
+            Kind::HandshakeRequest | Kind::Handshake | Kind::Other => {}
         }
     }
 
@@ -169,8 +170,8 @@ impl SendWindow {
         }
     }
 
-    /// A message that a ready peer passed over in silence is repeated as fast as it answers: the
-    /// number of repeats is bounded. `None` for others, which back off.
+    /// A message that was passed over in silence is repeated without backing off, by a ready peer as
+    /// fast as it answers: the number of repeats is bounded. `None` for others, which back off.
     pub(super) fn suspect_interval(
         &self,
         sequence_number: i64,
@@ -188,7 +189,10 @@ impl SendWindow {
         let Some(message) = self.get(sequence_number) else {
             return;
         };
+        // A plugin that has taken the request refuses a probe until the handshake is over, and what
+        // comes behind the probe, the end of the handshake, would wait for it.
         if sequence_number == self.base
+            && message.kind != Kind::HandshakeRequest
             && (message.sends >= SENDS_BEFORE_PROBE || message.rounds > 0)
             && self.is_suspicious(sequence_number, message.kind)
             && self.listener.unanswered_probes < UNANSWERED_PROBES

@@ -114,7 +114,7 @@ impl SendWindow {
                 break;
             }
             if let Some(message) = message
-                && message.flight == Flight::InFlight
+                && message.flight == Flight::Sent
                 && message.sent_at + timeout <= now
             {
                 message.flight = Flight::Due;
@@ -141,7 +141,7 @@ impl SendWindow {
             );
             return Bytes::new();
         };
-        message.flight = Flight::InFlight;
+        message.flight = Flight::Sent;
         message.transmission = transmission;
         message.sent_at = now;
         message.sends = message.sends.saturating_add(1);
