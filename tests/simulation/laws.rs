@@ -104,7 +104,12 @@ fn official_plugin_between_two_local_connections_loses_nothing() {
             connects_after,
             refuses: refuses_from..refuses_from + random.millis(0..10_000),
         };
-        let mut world = channel_and_plugin(kind, weather, &mut random, start);
+        let mut settings = agent_settings(port(), &mut random, start);
+        settings.presume_delivery = false;
+        let habits = Habits::random(&mut random, 1..200_000);
+        let agent = ChannelPeer::new(settings, habits, &mut random, start);
+        let client = PluginPeer::new(kind, random.range(0..5000), &mut random, start);
+        let mut world = World::new(agent, client, weather, &mut random, start);
 
         world.run_for(random.millis(100..20_000));
         world.calm_down();

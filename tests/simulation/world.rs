@@ -233,21 +233,6 @@ impl<A: Peer, C: Peer> World<A, C> {
                 Side::Client => self.client.transmit(self.now),
             };
             let Some(raw) = raw else { return };
-            if std::env::var("DBG").is_ok() {
-                let m = Message::decode(&raw).unwrap();
-                eprintln!(
-                    "{:?} {side:?} -> {} {} {:?} {}",
-                    self.elapsed(),
-                    m.message_type,
-                    m.sequence_number,
-                    m.payload_type,
-                    if m.message_type == MessageType::Acknowledge {
-                        String::from_utf8_lossy(&m.payload).to_string()
-                    } else {
-                        m.payload.len().to_string()
-                    }
-                );
-            }
             self.transmitted[usize::from(side == Side::Client)] += 1;
             for (at, flying) in self.network.to_relay(side, raw, self.now) {
                 self.plan(at, Happening::AtRelay(flying));
@@ -274,19 +259,11 @@ impl<A: Peer, C: Peer> World<A, C> {
                 }
             }
             Happening::Cut(side) => {
-                if std::env::var("DBG").is_ok() {
-                    eprintln!("{:?} CUT {side:?}", self.elapsed());
-                }
                 let away = self.random.millis(1..3000);
                 self.cut(side, away);
                 self.plan_cut(side);
             }
-            Happening::Connect(side) => {
-                if std::env::var("DBG").is_ok() {
-                    eprintln!("{:?} CONN {side:?}", self.elapsed());
-                }
-                self.connect(side)
-            }
+            Happening::Connect(side) => self.connect(side),
         }
     }
 
@@ -322,9 +299,6 @@ impl<A: Peer, C: Peer> World<A, C> {
     fn tell_agent(&mut self, message_type: MessageType, payload: &str) {
         if !self.network.weather.tells_agent || !self.network.is_up(Side::Agent) {
             return;
-        }
-        if std::env::var("DBG").is_ok() {
-            eprintln!("{:?} TELL {message_type}", self.elapsed());
         }
         let raw = Message {
             message_type,

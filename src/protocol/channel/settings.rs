@@ -88,9 +88,9 @@ pub struct Settings {
     /// The handshake.
     pub handshake: HandshakeRole,
     /// Agent: whether a message that a client leaves unacknowledged in a way that shows that it was
-    /// taken may be presumed delivered, see the module `send_window::presumption`. Without it, each
-    /// acknowledgement that an official plugin's cut connection loses takes a place in the send
-    /// window for ever.
+    /// taken may be presumed delivered, see the module `send_window::presumption`. Off for basic
+    /// port forwarding, where that way shows nothing; there each acknowledgement that is lost with
+    /// an official plugin's connection takes a place in the send window for good.
     pub presume_delivery: bool,
     /// Longest wait for acknowledgements after close.
     pub drain: Duration,

@@ -21,9 +21,9 @@
 //! in the plugin's `datachannel/streaming.go`, `HandleOutputMessage` and
 //! `ProcessIncomingMessageBufferItems`.)
 //!
-//! A basic port session refuses output again between two local connections. It says so with a flag
-//! before it closes the first one, and sends output of its own as soon as it has the next, so it
-//! counts as not ready in between.
+//! Kinds whose session refuses output again after it was ready must do without presumption: basic
+//! port forwarding, which does so between two local connections. The flag by which the plugin tells
+//! of it can be seconds late, because the plugin resends one message at a time.
 
 use std::time::Duration;
 
@@ -169,17 +169,6 @@ impl SendWindow {
         let oldest = self.outstanding.front().and_then(Option::as_ref);
         if is_parked(oldest) {
             self.schedule(self.base);
-        }
-    }
-
-    fn reschedule_parked(&mut self) {
-        let parked: Vec<_> = (self.base..)
-            .zip(&self.outstanding)
-            .filter(|(_, message)| is_parked(message.as_ref()))
-            .map(|(sequence_number, _)| sequence_number)
-            .collect();
-        for sequence_number in parked {
-            self.schedule(sequence_number);
         }
     }
 
