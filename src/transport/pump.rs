@@ -121,6 +121,9 @@ pub struct ChannelHandle {
     pub outgoing: mpsc::Sender<Outgoing>,
     /// From the pump.
     pub incoming: mpsc::Receiver<Incoming>,
+    /// Cancelled as soon as the gateway has closed the session or the channel is gone for good, ahead
+    /// of what still waits in `incoming`. For a session that may be unable to read on.
+    pub over: CancellationToken,
 }
 
 /// Why a pump ended.
@@ -149,12 +152,14 @@ pub fn pump<C: Connector>(
 ) -> (ChannelHandle, impl Future<Output = PumpEnd> + Send) {
     let (outgoing_sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);
     let (incoming, incoming_receiver) = mpsc::channel(INCOMING_QUEUE);
+    let over = CancellationToken::new();
     let handle = ChannelHandle {
         outgoing: outgoing_sender,
         incoming: incoming_receiver,
+        over: over.clone(),
     };
     let run = async move {
-        let core = Core::new(channel, App::new(outgoing, incoming), &cancel);
+        let core = Core::new(channel, App::new(outgoing, incoming), &cancel, over);
         core.run(connector, settings).await
     };
     (handle, run)

@@ -21,7 +21,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 /// How long killed processes may take to vanish; only uninterruptible system calls take longer.
 const KILL_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a dropped session may block its thread until its leader is dead and reaped.
+/// How long a dropped session may block its thread until its killed processes are gone.
 const DROP_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How a leader ended.
@@ -152,28 +152,32 @@ impl Processes {
         }
     }
 
-    fn reap(&mut self) -> bool {
-        self.reaped = !matches!(
-            waitpid(self.leader, Some(WaitPidFlag::WNOHANG)),
-            Ok(WaitStatus::StillAlive)
-        );
-        self.reaped
+    fn reap(&mut self) {
+        if let Ok(WaitStatus::StillAlive) = waitpid(self.leader, Some(WaitPidFlag::WNOHANG)) {
+            warn!(leader = %self.leader, "the leader of a session does not end");
+        }
+        self.reaped = true;
     }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
         // Only a session that panicked or was aborted gets here unreaped.
+        if self.reaped {
+            return;
+        }
         let deadline = std::time::Instant::now() + DROP_PATIENCE;
-        while !self.reaped {
-            for member in members(self.leader) {
-                send(member, Signal::SIGKILL);
-            }
-            if self.reap() || std::time::Instant::now() >= deadline {
+        loop {
+            let left = members(self.leader);
+            if left.is_empty() || std::time::Instant::now() >= deadline {
                 break;
+            }
+            for member in left {
+                send(member, Signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        self.reap();
     }
 }
 

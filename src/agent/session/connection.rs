@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     /// From the client and the gateway.
     pub(super) inbox: Inbox,
+    /// Cancelled as soon as the session is over on the wire, ahead of unread input.
+    pub(super) over: CancellationToken,
     cancel: CancellationToken,
     drain: Duration,
     linger: Duration,
@@ -108,6 +110,7 @@ impl Connection {
                 connected: false,
                 paused: false,
             },
+            over: handle.over,
             cancel,
             drain: settings.drain,
             linger: settings.linger,
@@ -195,6 +198,11 @@ impl Inbox {
     /// Whether the client understands exit codes.
     pub(super) fn client_takes_exit_code(&self) -> bool {
         self.client.exit_code
+    }
+
+    /// Whether there ever was a connection.
+    pub(super) fn is_established(&self) -> bool {
+        self.established
     }
 
     /// Whether output shall be read: the gateway was reached, and the client is not known to be away.

@@ -13,6 +13,7 @@ const LIMIT: usize = 64 << 10;
 pub(super) struct Input {
     queue: VecDeque<Bytes>,
     len: usize,
+    closed: bool,
 }
 
 impl Input {
@@ -26,7 +27,7 @@ impl Input {
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
+        if !bytes.is_empty() && !self.closed {
             self.len += bytes.len();
             self.queue.push_back(bytes);
         }
@@ -54,9 +55,16 @@ impl Input {
         taken
     }
 
-    /// Forgets everything: nobody will read it.
+    /// Forgets what waits: nobody will read it.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.queue = VecDeque::new();
+        self.len = 0;
+    }
+
+    /// Forgets what waits and whatever still comes.
+    pub(super) fn close(&mut self) {
+        self.clear();
+        self.closed = true;
     }
 }
 
@@ -78,6 +86,19 @@ mod tests {
         assert_eq!(input.take(2), &b"de"[..]);
         assert!(input.is_empty());
         assert_eq!(input.len, 0);
+    }
+
+    #[test]
+    fn closed_queue_has_room_and_keeps_nothing() {
+        let mut input = Input::default();
+        input.push(Bytes::from(vec![0; LIMIT]));
+
+        input.close();
+        input.push(Bytes::from(vec![0; LIMIT]));
+
+        assert!(input.has_room());
+        assert!(input.is_empty());
+        assert_eq!(input.front(), b"");
     }
 
     #[test]

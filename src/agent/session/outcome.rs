@@ -38,15 +38,26 @@ impl Outcome {
             exit_code: None,
         }
     }
+
+    /// Adds a line to the text for the person.
+    pub(super) fn add(&mut self, line: &str) {
+        if !self.output.is_empty() {
+            self.output.push('\n');
+        }
+        self.output.push_str(line);
+    }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line. A cause that the error quotes itself is not repeated.
 pub(super) fn in_one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
         cause = error.source();
     }
     line

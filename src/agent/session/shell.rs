@@ -49,7 +49,7 @@ pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector:
     }
     match opening.start(shell, &session).await {
         Ok(terminal) => {
-            let running = Running::new(opening, terminal, session).await;
+            let running = Running::new(opening, terminal, session);
             running.run().await
         }
         Err(end) => {
@@ -105,6 +105,8 @@ enum Event {
     News(News),
     /// The data channel takes more of the output that waits.
     Room,
+    /// The session is over on the wire, and the terminal takes no input to read on to the reason.
+    Over,
     Output(io::Result<Output>),
     Written(io::Result<usize>),
 }
@@ -125,11 +127,11 @@ struct Running {
 }
 
 impl Running {
-    async fn new(opening: Opening, terminal: Terminal, session: Session) -> Self {
-        let about = about(&session, &terminal);
+    fn new(opening: Opening, terminal: Terminal, session: Session) -> Self {
+        let about = about(&session, &terminal, opening.size);
         let (recorder, write) = session.context.transcript.start(about);
         let writer = tokio::spawn(write.in_current_span());
-        let mut running = Self {
+        let running = Self {
             session,
             connection: opening.connection,
             terminal,
@@ -141,7 +143,7 @@ impl Running {
             _writer: AbortOnDropHandle::new(writer),
         };
         if let Some(size) = opening.size {
-            running.resize(size).await;
+            running.set_size(size);
         }
         running
     }
@@ -159,7 +161,10 @@ impl Running {
 
     async fn next_event(&mut self) -> Event {
         let Connection {
-            outgoing, inbox, ..
+            outgoing,
+            inbox,
+            over,
+            ..
         } = &mut self.connection;
         let Terminal { pty, processes, .. } = &mut self.terminal;
         let is_waiting = !self.waiting.is_empty();
@@ -176,8 +181,10 @@ impl Running {
         };
         select! {
             () = self.session.cancel.cancelled() => Event::Cancelled,
-            status = processes.exited() => Event::Exited(status),
+            // A shell that ended before anybody could be told is told about once there is somebody.
+            status = processes.exited(), if inbox.is_established() => Event::Exited(status),
             news = inbox.news(), if self.input.has_room() => Event::News(news),
+            () = over.cancelled(), if !self.input.has_room() => Event::Over,
             event = output, if wants_output => event,
             written = pty.write(self.input.front()), if !self.input.is_empty() => {
                 Event::Written(written)
@@ -197,6 +204,7 @@ impl Running {
                 self.send_piece().await;
             }
             Event::Room => self.send_piece().await,
+            Event::Over => self.input.close(),
             Event::Output(Ok(Output::None)) => {}
             Event::Output(Ok(Output::End)) => self.output_open = false,
             Event::Output(Err(error)) => {
@@ -219,7 +227,10 @@ impl Running {
         match news {
             News::Connected => self.connection.greet().await,
             News::Input(bytes) => self.input.push(bytes),
-            News::Size(size) => self.resize(size).await,
+            News::Size(size) => {
+                self.set_size(size);
+                self.recorder.resize(size).await;
+            }
             News::Leave => return Some(End::Left),
             News::Closed => return Some(End::Closed),
             News::Lost(reason) => return Some(End::Lost(reason)),
@@ -228,11 +239,10 @@ impl Running {
         None
     }
 
-    async fn resize(&mut self, size: TerminalSize) {
+    fn set_size(&self, size: TerminalSize) {
         if let Err(error) = self.terminal.pty.resize(size) {
             warn!(%error, ?size, "cannot set the size of the terminal");
         }
-        self.recorder.resize(size).await;
     }
 
     /// Records output, which waits for being sent from then on.
@@ -287,8 +297,12 @@ impl Running {
     async fn finish(mut self, end: End) -> Outcome {
         let mut goodbye = Vec::new();
         if let End::Exited(status) = end {
-            let patience = self.connection.patience(&self.session.cancel);
-            self.put_out_the_rest(Instant::now() + patience).await;
+            let cancel = self.session.cancel.clone();
+            let deadline = Instant::now() + self.connection.patience(&cancel);
+            select! {
+                () = self.put_out_the_rest(deadline) => {}
+                () = cancel.cancelled() => {}
+            }
             if self.connection.inbox.client_takes_exit_code() {
                 let code = Payload::ExitCode(status.code());
                 goodbye.push(Outgoing::Payload(code));
@@ -309,17 +323,13 @@ impl Running {
                 lost_bytes = report.lost_bytes,
                 "recording incomplete"
             );
-            if !outcome.output.is_empty() {
-                outcome.output.push('\n');
-            }
-            outcome.output.push_str("recording incomplete: ");
-            outcome.output.push_str(&problem);
+            outcome.add(&format!("recording incomplete: {problem}"));
         }
         outcome
     }
 }
 
-fn about(session: &Session, terminal: &Terminal) -> About {
+fn about(session: &Session, terminal: &Terminal, size: Option<TerminalSize>) -> About {
     let start = &session.start;
     About {
         session_id: start.session_id.clone(),
@@ -328,7 +338,7 @@ fn about(session: &Session, terminal: &Terminal) -> About {
         owner: start.session_owner.clone(),
         document: start.document_name.clone(),
         reason: start.reason.clone(),
-        size: DEFAULT_SIZE,
+        size: size.unwrap_or(DEFAULT_SIZE),
         started: SystemTime::now(),
         command: terminal.command.clone(),
     }

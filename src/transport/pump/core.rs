@@ -33,6 +33,8 @@ pub(super) struct Core {
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The gateway closed the session: a cut needs no new connection.
     closed_by_peer: bool,
+    /// Tells the session of an end that it did not ask for, ahead of what it has not read.
+    over: CancellationToken,
 }
 
 /// Why the current connection is left.
@@ -42,13 +44,19 @@ enum Stop {
 }
 
 impl Core {
-    pub(super) fn new(channel: Channel, app: App, cancel: &CancellationToken) -> Self {
+    pub(super) fn new(
+        channel: Channel,
+        app: App,
+        cancel: &CancellationToken,
+        over: CancellationToken,
+    ) -> Self {
         Self {
             channel,
             app,
             timer: Timer::new(),
             cancelled: Box::pin(cancel.clone().cancelled_owned()),
             closed_by_peer: false,
+            over,
         }
     }
 
@@ -182,8 +190,15 @@ impl Core {
                 }
             }
         }
-        self.closed_by_peer |= self.app.collect_events(&mut self.channel);
+        self.collect_events();
         more
+    }
+
+    fn collect_events(&mut self) {
+        if self.app.collect_events(&mut self.channel) {
+            self.closed_by_peer = true;
+            self.over.cancel();
+        }
     }
 
     fn handle_message(&mut self, message: Bytes, now: Instant) {
@@ -199,7 +214,7 @@ impl Core {
         }
         let std_now = now.into_std();
         let more_outgoing = self.app.take_outgoing(&mut self.channel, cx, std_now);
-        self.closed_by_peer |= self.app.collect_events(&mut self.channel);
+        self.collect_events();
         let more_incoming = self.app.deliver(&mut self.channel, cx, std_now);
         if let Some(drained) = self.app.drained() {
             return Err(PumpEnd::Closed { drained });
@@ -243,7 +258,7 @@ impl Core {
     async fn conclude(mut self, end: PumpEnd) -> PumpEnd {
         match end {
             PumpEnd::Cancelled | PumpEnd::Closed { .. } => return end,
-            PumpEnd::Ended(_) | PumpEnd::GaveUp(_) => {}
+            PumpEnd::Ended(_) | PumpEnd::GaveUp(_) => self.over.cancel(),
         }
         while let Ok(true) = timeout(LAST_DELIVERY_WAIT, poll_fn(|cx| self.poll_rest(cx))).await {}
         end

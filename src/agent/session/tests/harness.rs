@@ -53,6 +53,22 @@ impl World {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut Settings), transcript: Transcript) -> Self {
+        let (links, dialled) = mpsc::unbounded_channel();
+        Self::make(Gateway { links }, dialled, change, transcript)
+    }
+
+    /// A world whose agents dial in another way.
+    pub(super) fn of(source: impl DataChannelSource) -> Self {
+        let (_, dialled) = mpsc::unbounded_channel();
+        Self::make(source, dialled, |_| {}, Transcript::new(None))
+    }
+
+    fn make(
+        source: impl DataChannelSource,
+        dialled: mpsc::UnboundedReceiver<(SessionId, Socket)>,
+        change: impl FnOnce(&mut Settings),
+        transcript: Transcript,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::new("mi-0123456789abcdef0", login_program(folder.path()));
         settings.shell_user = ShellUser::Agent;
@@ -60,9 +76,7 @@ impl World {
         settings.drain = Duration::from_millis(500);
         settings.linger = Duration::from_secs(10);
         change(&mut settings);
-        let (links, dialled) = mpsc::unbounded_channel();
         let (report, outcomes) = mpsc::channel(8);
-        let source = Gateway { links };
         let cancel = CancellationToken::new();
         Self {
             supervisor: Supervisor::new(settings, source, transcript, report, cancel),
@@ -107,13 +121,13 @@ pub(super) fn command_document(words: &[&str]) -> Value {
 }
 
 pub(super) fn start(id: &str, document: Value) -> StartSession {
-    serde_json::from_value(json!({
+    let mut message = json!({
         "DocumentName": "SSM-SessionManagerRunShell",
-        "DocumentContent": document,
         "SessionId": id,
         "SessionOwner": "arn:aws:iam::111122223333:user/alice",
-    }))
-    .unwrap()
+    });
+    message["DocumentContent"] = document;
+    serde_json::from_value(message).unwrap()
 }
 
 pub(super) fn id(text: &str) -> SessionId {
@@ -233,7 +247,7 @@ enum Order {
     /// Sends this to the agent.
     ToAgent(Bytes),
     /// Goes on with this connection to the agent.
-    Reconnect(Socket),
+    Reconnect(Box<Socket>),
     /// Closes the connection to the agent.
     Cut,
 }
@@ -316,7 +330,7 @@ impl Client {
 
     /// Goes on with the agent's new connection.
     pub(super) fn reconnect(&self, agent: Socket) {
-        let _ = self.relay.send(Order::Reconnect(agent));
+        let _ = self.relay.send(Order::Reconnect(Box::new(agent)));
     }
 
     pub(super) async fn send(&self, payload: Payload) {
@@ -438,7 +452,7 @@ async fn run_relay(
                         let _ = agent.send(Frame::Binary(bytes)).await;
                     }
                 }
-                Some(Order::Reconnect(socket)) => agent = Some(socket),
+                Some(Order::Reconnect(socket)) => agent = Some(*socket),
                 Some(Order::Cut) => agent = None,
                 None => return,
             },
