@@ -19,5 +19,6 @@ pub mod aws;
 pub mod client;
 pub mod gateway;
 pub mod protocol;
+pub mod quickstart;
 pub mod runtime;
 pub mod transport;

@@ -1,7 +1,15 @@
 //! The agent: the daemon on a host. This file joins its rooms.
 
+mod args;
+mod command;
+pub mod config;
 pub mod control;
+pub mod daemon;
+pub mod health;
 pub mod host;
 pub mod identity;
 pub mod session;
+pub mod setup;
 pub mod transcript;
+
+pub use command::main;

@@ -140,7 +140,7 @@ impl CallError {
     }
 
     /// Whether the service is overloaded or broken, so that a later attempt may succeed.
-    pub(super) fn is_transient_refusal(&self) -> bool {
+    pub fn is_transient_refusal(&self) -> bool {
         let throttled = self.code().is_some_and(|code| THROTTLING.contains(&code));
         throttled || matches!(self.status(), Some(429 | 500..))
     }

@@ -1,3 +1,7 @@
 //! One command from nothing to a recorded shell on this host.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ssm_agent::quickstart::main()
+}

@@ -1,1 +1,33 @@
 //! The client: the person's end of a session.
+//!
+//! ```text
+//! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
+//!                              |
+//!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
+//!                                       \-> downlink                  -> io
+//! ```
+//!
+//! [`plugin`] is the program that the AWS CLI starts; [`Session`] is the same for other programs,
+//! between any streams.
+
+pub mod api;
+mod downlink;
+pub mod ending;
+mod escape;
+mod io;
+pub mod plugin;
+mod resume;
+mod session;
+mod shell;
+mod signals;
+pub mod start;
+mod stdio;
+mod terminal;
+mod typing;
+mod uplink;
+
+pub use api::{Api, Parameters, StartSessionResponse, start_session};
+pub use ending::{Cause, Ending};
+pub use io::Io;
+pub use resume::OpenError;
+pub use session::{Session, SessionError, Settings};

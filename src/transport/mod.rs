@@ -4,7 +4,10 @@
 pub mod pump;
 pub mod websocket;
 
+#[cfg(test)]
+mod testing;
+
 pub use pump::{
     ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
 };
-pub use websocket::Socket;
+pub use websocket::{DialError, Socket};

@@ -1,4 +1,22 @@
-//! The pump: one task that drives one channel over one WebSocket (contract stub).
+//! The pump: one task that drives one channel over one WebSocket at a time.
+//!
+//! ```text
+//!             outgoing            poll_transmit
+//!  session  ------------> channel -------------> link (WebSocket)
+//!           <------------         <-------------
+//!             incoming            handle_message
+//! ```
+//!
+//! Each turn it reads what the socket has, takes what the session sends, hands over what the session
+//! has room for, writes what the socket takes, and flushes once. Reading never waits for writing:
+//! two peers whose socket buffers are full would wait for each other for ever. After a cut it dials
+//! again, with the channel's state kept, until the session's time for that is over.
+
+mod app;
+mod core;
+mod link;
+mod redial;
+mod timer;
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,14 +25,23 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::app::App;
+use self::core::Core;
 use super::websocket::Socket;
 use crate::protocol::channel::{Channel, Event};
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::{Payload, PeerFeatures};
 
+/// Payloads that wait between session and pump: enough for one turn to fill several frames, few
+/// enough to be a small part of the send window (8 of at most 32 KiB).
+const OUTGOING_QUEUE: usize = 8;
+/// Payloads that wait between pump and session; they count as taken.
+const INCOMING_QUEUE: usize = 16;
+
 /// Makes connections for a channel: the first one and each one after a cut.
 pub trait Connector: Send + 'static {
-    /// Obtains a token, dials, and sends the open message.
+    /// Obtains a token, dials, and sends the open message. `attempt` counts the calls over the whole
+    /// life of the channel, from 0.
     fn connect(
         &mut self,
         attempt: u32,
@@ -22,6 +49,7 @@ pub trait Connector: Send + 'static {
 }
 
 /// A connection whose open message was sent.
+#[derive(Debug)]
 pub struct Connected {
     /// The WebSocket.
     pub socket: Socket,
@@ -45,11 +73,13 @@ pub enum ConnectError {
 pub struct PumpSettings {
     /// Interval of our pings (agent 54 s, client 5 min and one at open).
     pub ping_interval: Duration,
-    /// How long the peer may be silent (no frame of any kind, pongs included) before the connection counts as dead.
+    /// How long the peer may be silent (no frame of any kind, pongs included) before the connection
+    /// counts as dead. Has to be longer than `ping_interval`.
     pub read_timeout: Duration,
     /// Ping at once after opening, as the official plugin does.
     pub ping_at_open: bool,
-    /// Reconnecting is given up this long after the connection was lost.
+    /// Reconnecting is given up this long after the connection was lost; so is the first connection
+    /// this long after the start.
     pub reconnect_for: Duration,
 }
 
@@ -69,7 +99,7 @@ pub enum Outgoing {
 pub enum Incoming {
     /// A payload, in order; acknowledged by being taken.
     Payload(Payload),
-    /// An event of the channel.
+    /// An event of the channel. [`Event::Closed`] comes after all payloads that came before it.
     Event(Event),
     /// The connection was lost; the pump is dialling again.
     Disconnected {
@@ -82,6 +112,10 @@ pub enum Incoming {
 
 /// The session's end of a pump. Both directions are bounded: a full `outgoing` means the send window
 /// is full, an `incoming` that nobody reads keeps the peer's messages unacknowledged.
+///
+/// Dropping both halves without [`Outgoing::Close`] ends the pump at once. States and `Close` keep
+/// their place behind payloads: who cannot wait for a full window drops the handle or cancels.
+#[derive(Debug)]
 pub struct ChannelHandle {
     /// To the pump.
     pub outgoing: mpsc::Sender<Outgoing>,
@@ -92,7 +126,8 @@ pub struct ChannelHandle {
 /// Why a pump ended.
 #[derive(Debug)]
 pub enum PumpEnd {
-    /// After [`Outgoing::Close`]; true if everything was acknowledged.
+    /// After [`Outgoing::Close`]; true if everything was acknowledged. False too if the session
+    /// dropped its handle.
     Closed {
         /// Whether the peer acknowledged everything.
         drained: bool,
@@ -106,12 +141,24 @@ pub enum PumpEnd {
 }
 
 /// Makes a pump and the handle to it. The future has to be spawned by its owner.
-#[expect(clippy::todo, unused_variables, reason = "contract")]
 pub fn pump<C: Connector>(
     channel: Channel,
     connector: C,
     settings: PumpSettings,
     cancel: CancellationToken,
 ) -> (ChannelHandle, impl Future<Output = PumpEnd> + Send) {
-    (todo!(), async { todo!() })
+    let (outgoing_sender, outgoing) = mpsc::channel(OUTGOING_QUEUE);
+    let (incoming, incoming_receiver) = mpsc::channel(INCOMING_QUEUE);
+    let handle = ChannelHandle {
+        outgoing: outgoing_sender,
+        incoming: incoming_receiver,
+    };
+    let run = async move {
+        let core = Core::new(channel, App::new(outgoing, incoming), &cancel);
+        core.run(connector, settings).await
+    };
+    (handle, run)
 }
+
+#[cfg(test)]
+mod tests;

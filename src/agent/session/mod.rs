@@ -1,1 +1,29 @@
-//! Room session.
+//! Sessions: one operator's use of this host each, from the start message to its result.
+//!
+//! ```text
+//! start message --> Supervisor --one task each--> task --> kind (shell) --> Outcome
+//!                                                            |   |
+//!                                  data channel <-- connection   terminal, recorder
+//! ```
+//!
+//! The supervisor owns the tasks; `task` checks what was asked for and picks the kind; `shell` is
+//! the one kind so far, on a `terminal`, with its `input` queue and the ways it can `end`;
+//! `connection` is a session's end of its data channel.
+
+mod connection;
+mod end;
+mod input;
+mod kind;
+mod outcome;
+mod settings;
+mod shell;
+mod supervisor;
+mod task;
+mod terminal;
+
+pub use outcome::Outcome;
+pub use settings::{Settings, ShellUser};
+pub use supervisor::{DataChannelSource, Supervisor};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,53 @@
-//! Room api.
+//! The HTTP face of the gateway: operations of people and of agents, signatures, channels.
+//!
+//! | path | who | where |
+//! |---|---|---|
+//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
+//! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
+
+pub mod mgs;
+pub mod signature;
+
+mod agent;
+mod answer;
+mod dispatch;
+mod ssm;
+mod validation;
+
+use std::net::SocketAddr;
+
+use axum::routing::post;
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::broker::Broker;
+use crate::gateway::store::Store;
+
+use signature::Verifier;
+
+/// What every operation may use.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Nodes, keys, activations, sessions.
+    pub store: Store,
+    /// Live agents and sessions.
+    pub broker: Broker,
+    /// Checks signatures.
+    pub verifier: Verifier,
+    /// Cancelled when the gateway stops: ends long polls.
+    pub cancel: CancellationToken,
+}
+
+/// How a request came in, if not over TLS; an extension of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Over the plain listener on this address.
+    Plain(SocketAddr),
+}
+
+/// All routes.
+pub fn router(state: ApiState) -> axum::Router {
+    axum::Router::new()
+        .route("/", post(dispatch::handle))
+        .with_state(state.clone())
+        .merge(mgs::routes(state))
+}

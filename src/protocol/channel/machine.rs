@@ -1,223 +1,347 @@
-//! The channel machine.
+//! The channel machine: ties handshake, windows and timers together.
+//!
+//! ```text
+//! Active --close--> Draining --all acknowledged, deadline--> Over
+//!    \--------- channel_closed ---------/--> ClosedByPeer --close--> Over
+//! ```
 
+mod incoming;
+
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::Value;
 
-use crate::protocol::wire::control::{ChannelClosed, SessionState};
-use crate::protocol::wire::{DecodeError, Payload, PeerFeatures, SessionId};
+use super::acknowledgements::Acknowledgements;
+use super::envelope::Envelope;
+use super::event::{Event, SendError};
+use super::handshake::{Agent, Handshake};
+use super::receive_window::ReceiveWindow;
+use super::send_window::{Kind, SendWindow};
+use super::settings::{Role, Settings, Window};
+use crate::protocol::wire::control::{AgentSessionState, SessionState};
+use crate::protocol::wire::{MessageType, Payload, PayloadType, PeerFeatures, SessionId};
 
-/// Which end this is.
+/// Where a channel is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Sends `output_stream_data`, acknowledges duplicates again.
-    Agent,
-    /// Sends `input_stream_data`, verifies digests.
-    Client,
-}
-
-/// What the handshake is for this end.
-#[derive(Debug, Clone, PartialEq)]
-pub enum HandshakeRole {
-    /// Agent: no handshake, data may flow at once.
-    None,
-    /// Agent: ask for this session type before data may flow.
-    Request {
-        /// `Port`, `NonInteractiveCommands`, …
-        session_type: String,
-        /// Substituted document properties for `Port`, else null.
-        properties: Value,
+enum Life {
+    Active,
+    Draining {
+        deadline: Instant,
     },
-    /// Client: answer a handshake if the agent asks for one; else the first output means a shell.
-    Answer,
+    /// `channel_closed` came; whether everything had been acknowledged by then.
+    ClosedByPeer {
+        drained: bool,
+    },
+    Over,
 }
 
-/// A bound on bytes and messages.
+/// What a channel holds in memory, without the fixed cost per message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Bytes of payload.
-    pub bytes: usize,
-    /// Messages.
-    pub messages: usize,
-}
-
-/// Relates the monotonic clock to the wall clock for creation dates.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// An instant …
-    pub instant: Instant,
-    /// … and the Unix time in milliseconds at that instant.
-    pub unix_ms: u64,
-}
-
-/// How to make a channel.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Which end.
-    pub role: Role,
-    /// The session.
-    pub session_id: SessionId,
-    /// What the peer announced so far.
-    pub peer: PeerFeatures,
-    /// Unacknowledged payload kept at most.
-    pub send_window: Window,
-    /// Payload received and not yet taken, at most.
-    pub receive_window: Window,
-    /// The handshake.
-    pub handshake: HandshakeRole,
-    /// Longest wait for acknowledgements after close.
-    pub drain: Duration,
-    /// Relation of the clocks.
-    pub clock: Clock,
-    /// Seed for message ids.
-    pub seed: u64,
-}
-
-/// What the owner of a channel learns besides payloads.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Client: the session type is known (by handshake or inferred); input may flow.
-    /// Agent: the handshake, if any, is over; the client's version is known if there was one.
-    Open {
-        /// Session type, e.g. `Standard_Stream` or `Port`.
-        session_type: String,
-        /// Client: properties of a `Port` session, else null.
-        properties: Value,
-        /// Version that the peer named in the handshake; empty without one.
-        peer_version: String,
-        /// Client: text for the person, may be empty.
-        customer_message: String,
-    },
-    /// The gateway closed the session.
-    Closed(ChannelClosed),
-    /// The client is gone for now: do not read more output.
-    Paused,
-    /// The client is back.
-    Resumed,
-    /// Agent: the gateway told what the attached client understands.
-    PeerFeatures(PeerFeatures),
-    /// After `close`: everything was acknowledged (true), or the drain deadline passed (false).
-    Drained(bool),
-    /// The handshake failed; the session has to end with this text.
-    HandshakeFailed(String),
-}
-
-/// A message that a peer got wrong. The message is ignored and the channel goes on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChannelError {
-    /// It does not decode.
-    #[error("malformed message: {0}")]
-    Malformed(#[from] DecodeError),
-    /// Its type has no business on a data channel in this direction.
-    #[error("unexpected message of type {0}")]
-    Unexpected(String),
-}
-
-/// Why a payload was not taken for sending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The send window is full; wait until `send_capacity` is above zero.
-    #[error("the send window is full")]
-    WindowFull,
-    /// The channel was closed by `close` or by the peer.
-    #[error("the channel is closed")]
-    Closed,
-    /// The handshake is not over.
-    #[error("the handshake is not over")]
-    NotOpen,
+pub struct Held {
+    /// Taken for sending and not acknowledged.
+    pub sending: Window,
+    /// Received too early.
+    pub early: Window,
+    /// Received in order and not taken.
+    pub ready: Window,
+    /// Acknowledgements that wait for the socket.
+    pub acknowledgements: usize,
 }
 
 /// One end of a data channel.
 pub struct Channel {
-    settings: Settings,
+    role: Role,
+    session_id: SessionId,
+    /// What may be used toward the peer.
+    peer: PeerFeatures,
+    /// Agent: what the attached client announced.
+    announced: PeerFeatures,
+    presume_delivery: bool,
+    drain: Duration,
+    life: Life,
+    is_connected: bool,
+    is_paused: bool,
+    handshake: Handshake,
+    send_window: SendWindow,
+    receive_window: ReceiveWindow,
+    acknowledgements: Acknowledgements,
+    service: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+    envelope: Envelope,
 }
 
-#[expect(
-    clippy::todo,
-    clippy::needless_pass_by_value,
-    unused_variables,
-    reason = "contract"
-)]
 impl Channel {
     /// Makes a channel that is not connected yet.
     pub fn new(settings: Settings, now: Instant) -> Self {
-        Self { settings }
+        let role = settings.role;
+        let mut channel = Self {
+            role,
+            session_id: settings.session_id,
+            peer: settings.peer,
+            announced: settings.peer,
+            presume_delivery: settings.presume_delivery,
+            drain: settings.drain,
+            life: Life::Active,
+            is_connected: false,
+            is_paused: false,
+            handshake: Handshake::new(role, settings.handshake),
+            send_window: SendWindow::new(settings.send_window, role.first_flags(), now),
+            receive_window: ReceiveWindow::new(settings.receive_window),
+            acknowledgements: Acknowledgements::default(),
+            service: VecDeque::new(),
+            events: VecDeque::new(),
+            envelope: Envelope::new(role, settings.clock, settings.seed),
+        };
+        channel.apply_peer();
+        if let Handshake::Agent(Agent::Open) = channel.handshake {
+            channel.events.push_back(Event::Open {
+                session_type: String::new(),
+                properties: serde_json::Value::Null,
+                peer_version: String::new(),
+                customer_message: String::new(),
+            });
+        }
+        channel
     }
 
     /// A connection is up and its open message was sent: everything unacknowledged goes out again.
     pub fn handle_connected(&mut self, now: Instant) {
-        todo!()
+        self.is_connected = true;
+        self.resume();
+        self.send_window.start_over(now);
+        if let Handshake::Agent(agent) = &mut self.handshake
+            && let Some(request) = agent.start(now)
+        {
+            self.push(
+                PayloadType::HandshakeRequest,
+                request,
+                Kind::HandshakeRequest,
+                now,
+            );
+        }
     }
 
     /// The connection is gone.
-    pub fn handle_disconnected(&mut self, now: Instant) {
-        todo!()
-    }
-
-    /// Takes one whole WebSocket message.
-    ///
-    /// # Errors
-    /// [`ChannelError`]: the message is ignored, the channel goes on.
-    pub fn handle_message(&mut self, message: Bytes, now: Instant) -> Result<(), ChannelError> {
-        todo!()
+    pub fn handle_disconnected(&mut self, _now: Instant) {
+        self.is_connected = false;
     }
 
     /// Does what `poll_timeout` asked for.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
-    }
-
-    /// The next message to write, if connected. Call it only when the socket takes more.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        todo!()
-    }
-
-    /// The next payload in order; taking it acknowledges it. Do not call it without room for the result.
-    pub fn poll_delivery(&mut self, now: Instant) -> Option<Payload> {
-        todo!()
-    }
-
-    /// The next event.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        if let Handshake::Agent(agent) = &mut self.handshake
+            && let Some(text) = agent.handle_timeout(now)
+        {
+            self.events.push_back(Event::HandshakeFailed(text));
+        }
+        if let Life::Draining { deadline } = self.life
+            && deadline <= now
+        {
+            self.end_draining(false, now);
+        }
+        if self.is_publishing() {
+            self.send_window.handle_timeout(now);
+        }
     }
 
     /// When to call `handle_timeout`, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let drain = match self.life {
+            Life::Draining { deadline } => Some(deadline),
+            Life::Active | Life::ClosedByPeer { .. } | Life::Over => None,
+        };
+        let resend = if self.is_publishing() {
+            self.send_window.poll_timeout()
+        } else {
+            None
+        };
+        [self.handshake.deadline(), drain, resend]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Bytes of payload that `send` would take now; 0 while full, paused, not open or closed.
+    /// The next message to write, if connected: acknowledgements, session states, messages to repeat,
+    /// new messages. Call it only when the socket takes more.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
+        if !self.is_connected {
+            return None;
+        }
+        if let Some(due) = self.acknowledgements.pop() {
+            return Some(self.envelope.acknowledgement(due, now));
+        }
+        if let Some(message) = self.service.pop_front() {
+            return Some(message);
+        }
+        if !self.is_publishing() {
+            return None;
+        }
+        let envelope = &mut self.envelope;
+        self.send_window.transmit(now, || {
+            envelope.stream(PayloadType::Output, Bytes::new(), now)
+        })
+    }
+
+    /// The next payload in order; taking it acknowledges it. Do not call it without room for the result.
+    pub fn poll_delivery(&mut self, now: Instant) -> Option<Payload> {
+        let (payload, due) = self.receive_window.take()?;
+        if let Some(due) = due {
+            self.acknowledgements.push(due);
+        }
+        self.accept_early(now);
+        Some(payload)
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Bytes of payload that `send` would take within the window now; 0 while full, paused, not open
+    /// or closed.
     pub fn send_capacity(&self) -> usize {
-        todo!()
+        if self.life != Life::Active || self.is_paused || !self.handshake.is_open() {
+            return 0;
+        }
+        self.send_window.capacity()
     }
 
     /// Takes a payload for sending; output is cut into messages of the peer's payload size.
     ///
+    /// A payload is taken whole as long as the window is not full, so it may exceed the window by
+    /// less than itself. It is taken during a pause too, and sent afterwards.
+    ///
     /// # Errors
     /// [`SendError`]; nothing was taken.
     pub fn send(&mut self, payload: Payload, now: Instant) -> Result<(), SendError> {
-        todo!()
+        if self.life != Life::Active {
+            return Err(SendError::Closed);
+        }
+        if !self.handshake.is_open() {
+            return Err(SendError::NotOpen);
+        }
+        if self.send_window.capacity() == 0 {
+            return Err(SendError::WindowFull);
+        }
+        let payload_type = payload.payload_type();
+        match payload {
+            Payload::Output(mut bytes) | Payload::StdErr(mut bytes) => {
+                while bytes.len() > self.peer.max_payload {
+                    let head = bytes.split_to(self.peer.max_payload);
+                    self.push(payload_type, head, Kind::Output, now);
+                }
+                self.push(payload_type, bytes, Kind::Output, now);
+            }
+            Payload::Size(_) | Payload::Flag(_) | Payload::ExitCode(_) => {
+                self.push(payload_type, payload.into_bytes(), Kind::Other, now);
+            }
+        }
+        Ok(())
     }
 
     /// Agent: tells the gateway the session's state.
     pub fn send_state(&mut self, state: SessionState, now: Instant) {
-        todo!()
+        let payload = AgentSessionState {
+            schema_version: 1,
+            session_state: state,
+            session_id: self.session_id.to_string(),
+        }
+        .encode();
+        let message = self
+            .envelope
+            .service(MessageType::AgentSessionState, payload, now);
+        self.service.push_back(message);
     }
 
-    /// What the peer announced, e.g. learned when connecting.
+    /// What the other side of the connection announced, learned when connecting.
+    ///
+    /// For an agent that is the gateway, which speaks for itself: how large payloads may be and
+    /// whether an empty output is welcome. The client's habits come with `start_publication`.
     pub fn set_peer(&mut self, features: PeerFeatures) {
-        todo!()
+        self.peer = match self.role {
+            Role::Agent => PeerFeatures {
+                max_payload: features.max_payload,
+                empty_output: features.empty_output,
+                ..self.peer
+            },
+            Role::Client => features,
+        };
+        self.apply_peer();
     }
 
-    /// What the peer announced.
+    /// What may be used toward the peer: what was announced, by gateway and client together.
     pub fn peer(&self) -> PeerFeatures {
-        todo!()
+        self.peer
     }
 
     /// No more sends; [`Event::Drained`] follows when all is acknowledged or the deadline passed.
     pub fn close(&mut self, now: Instant) {
-        todo!()
+        match self.life {
+            Life::Active => {
+                self.life = Life::Draining {
+                    deadline: now + self.drain,
+                };
+                self.check_drained(now);
+            }
+            Life::ClosedByPeer { drained } => self.end_draining(drained, now),
+            Life::Draining { .. } | Life::Over => {}
+        }
+    }
+
+    /// What is held in memory.
+    pub fn held(&self) -> Held {
+        Held {
+            sending: self.send_window.held(),
+            early: self.receive_window.early(),
+            ready: self.receive_window.ready(),
+            acknowledgements: self.acknowledgements.len(),
+        }
+    }
+
+    fn push(&mut self, payload_type: PayloadType, payload: Bytes, kind: Kind, now: Instant) {
+        let encoded = self.envelope.stream(payload_type, payload, now);
+        self.send_window.push(encoded, kind);
+    }
+
+    /// Whether stream messages may go out.
+    fn is_publishing(&self) -> bool {
+        let is_alive = match self.life {
+            Life::Active | Life::Draining { .. } => true,
+            Life::ClosedByPeer { .. } | Life::Over => false,
+        };
+        self.is_connected && !self.is_paused && is_alive
+    }
+
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.is_paused) {
+            self.events.push_back(Event::Resumed);
+        }
+    }
+
+    fn apply_peer(&mut self) {
+        let is_mute = match self.role {
+            Role::Agent => !self.peer.reacknowledge,
+            // Every agent known acknowledges repeats.
+            Role::Client => false,
+        };
+        self.send_window
+            .set_listener(is_mute, self.presume_delivery);
+    }
+
+    fn check_drained(&mut self, now: Instant) {
+        if let Life::Draining { .. } = self.life
+            && self.send_window.is_drained()
+        {
+            self.end_draining(true, now);
+        }
+    }
+
+    fn end_draining(&mut self, drained: bool, now: Instant) {
+        self.life = Life::Over;
+        self.send_window.clear(now);
+        self.events.push_back(Event::Drained(drained));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ pub const FLAGS_SERVICE: u64 = 3;
 
 const SCHEMA_VERSION: u32 = 1;
 const TYPE_LENGTH: usize = 32;
+const SEQUENCE_OFFSET: usize = 48;
+const FLAGS_OFFSET: usize = 56;
 
 macro_rules! message_types {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
@@ -154,6 +156,16 @@ impl Message {
         out.put_u32(self.payload_type.to_wire());
         out.put_u32(payload_length);
         out.put_slice(&self.payload);
+    }
+
+    /// Writes sequence number and flags into a message that was encoded before its number was known;
+    /// the digest covers neither.
+    ///
+    /// # Panics
+    /// If `encoded` is shorter than the header of an encoded message.
+    pub fn set_sequence(encoded: &mut [u8], sequence_number: i64, flags: u64) {
+        encoded[SEQUENCE_OFFSET..FLAGS_OFFSET].copy_from_slice(&sequence_number.to_be_bytes());
+        encoded[FLAGS_OFFSET..FLAGS_OFFSET + 8].copy_from_slice(&flags.to_be_bytes());
     }
 
     /// Decodes one whole WebSocket message without copying the payload. The digest is not looked

@@ -1,0 +1,188 @@
+//! What `ssm-agent` does, from its command line to its exit code.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Cli, Command, Places, Register, translate_legacy};
+use super::config::{self, Settings};
+use super::daemon::{self, Start};
+use super::host::login;
+use super::identity::{Vault, registration};
+use super::setup;
+use crate::aws::{Activation, Secret};
+use crate::runtime::exit::{self, Hint};
+use crate::runtime::{lifecycle, logging};
+
+/// Threads that run the agent. Two let one session's bulk output and another's keystrokes pass side
+/// by side; more would only cost memory.
+const WORKER_THREADS: usize = 2;
+
+/// The program. The login step is taken before anything starts a thread.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == login::SUBCOMMAND)
+    {
+        return login::main(arguments.into_iter().skip(2));
+    }
+    let is_legacy_version = arguments.len() == 2 && arguments[1] == "-version";
+    if is_legacy_version {
+        println!(
+            "SSM Agent version: {}",
+            crate::protocol::wire::version::AGENT_WIRE_VERSION
+        );
+        return ExitCode::SUCCESS;
+    }
+    let cli = Cli::parse_from(translate_legacy(arguments));
+    match dispatch(cli) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => {
+            exit::report(error.as_ref());
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    logging::init(&cli.logging, "ssm-agent")?;
+    let (settings, warnings) = config::load(&cli.places.config)?;
+    match cli.command.unwrap_or(Command::Run) {
+        Command::CheckConfig => {
+            check_config(&cli.places, &settings, &warnings)?;
+        }
+        command => {
+            for warning in &warnings {
+                tracing::warn!(file = %cli.places.config.display(), "{warning}");
+            }
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(WORKER_THREADS)
+                .enable_all()
+                .build()
+                .context("cannot start the runtime")?;
+            match command {
+                Command::Register(register) => {
+                    runtime.block_on(self::register(&register, &settings, &cli.places))?
+                }
+                Command::Fingerprint {
+                    similarity_threshold,
+                } => set_threshold(&cli.places, similarity_threshold)?,
+                Command::Run | Command::CheckConfig | Command::Login { .. } => {
+                    runtime.block_on(run(settings, cli.places))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn run(settings: Settings, places: Places) -> anyhow::Result<()> {
+    let cancel = CancellationToken::new();
+    let signals = tokio::spawn(lifecycle::watch_signals(cancel.clone())?);
+    let start = Start {
+        settings,
+        state: places.state,
+        logs: places.logs,
+        program: std::env::current_exe().context("cannot find this program's own file")?,
+    };
+    let result = daemon::run(start, cancel).await;
+    signals.abort();
+    result
+}
+
+fn check_config(places: &Places, settings: &Settings, warnings: &[String]) -> anyhow::Result<()> {
+    setup::tls(settings).context("SsmAgent.CaFile cannot be used")?;
+    setup::overrides(settings)
+        .resolve("us-east-1")
+        .context("the endpoints cannot be used")?;
+    for warning in warnings {
+        println!("warning: {warning}");
+    }
+    let path = places.config.display();
+    if places.config.exists() {
+        println!("{path} is usable");
+    } else {
+        println!("{path} does not exist, the defaults apply");
+    }
+    Ok(())
+}
+
+async fn register(register: &Register, settings: &Settings, places: &Places) -> anyhow::Result<()> {
+    let vault = Vault::new(&places.state);
+    if register.clear && register.code.is_none() {
+        registration::clear(&vault)?;
+        println!("Registration information has been removed from the instance.");
+        return Ok(());
+    }
+    let request = registration::Request {
+        activation: Activation {
+            code: Secret::new(needed(
+                register.code.as_ref(),
+                "--code (or SSM_ACTIVATION_CODE)",
+            )?),
+            id: needed(register.id.as_ref(), "--id")?,
+        },
+        region: needed(register.region.as_ref(), "--region")?,
+        disable_similarity_check: register.disable_similarity_check,
+    };
+    if registration::registered_as(&vault)?.is_some() && !register.yes && !confirmed()? {
+        return Err(anyhow!("Registration canceled by user"));
+    }
+    let tls = setup::tls(settings).context("SsmAgent.CaFile cannot be used")?;
+    let registered =
+        registration::register(&vault, &setup::overrides(settings), tls, &request).await;
+    let registered = registered.map_err(|error| match error.hint() {
+        Some(hint) => anyhow!(Hint::with(error, hint)),
+        None => anyhow!(error),
+    })?;
+    println!(
+        "Successfully registered the instance with AWS SSM using Managed instance-id: {}",
+        registered.node_id
+    );
+    Ok(())
+}
+
+fn needed(value: Option<&String>, name: &str) -> anyhow::Result<String> {
+    value
+        .cloned()
+        .ok_or_else(|| anyhow!("registration needs {name}"))
+}
+
+/// Asks as the reference does; without a terminal nobody can answer, and nothing is replaced.
+fn confirmed() -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(anyhow!(Hint::with(
+            anyhow!("this host is registered already"),
+            "give -y to replace the registration"
+        )));
+    }
+    print!(
+        "Instance already registered. Would you like to override existing with new registration information? [Yes/No]: "
+    );
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(
+        answer.trim().to_ascii_lowercase().as_str(),
+        "yes" | "y"
+    ))
+}
+
+fn set_threshold(places: &Places, threshold: i32) -> anyhow::Result<()> {
+    if threshold != -1 && !(1..=100).contains(&threshold) {
+        return Err(anyhow!(
+            "similarity threshold {threshold} is neither -1 nor within 1 to 100"
+        ));
+    }
+    let vault = Vault::new(&places.state);
+    let mut stored = vault.fingerprint()?.unwrap_or_default();
+    stored.similarity_threshold = threshold.into();
+    vault.store_fingerprint(&stored)?;
+    println!("Fingerprint SimilarityThreshold set to {threshold}");
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! The configuration: the reference's JSON file with the reference's keys, and our own under the one
+//! object `SsmAgent`.
+//!
+//! As in the reference, key case does not matter and a number out of range is replaced by its
+//! default, not clamped. Unlike there, such a key and an unknown key are warned of, and a value of the
+//! wrong type is an error that names the key.
+
+mod section;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use section::Section;
+
+/// `Ssm.HealthFrequencyMinutes`: 5, allowed 5 to 60, as in the reference.
+const HEALTH_MINUTES: i64 = 5;
+/// `Mgs.SessionWorkersLimit`: 1000, as in the reference.
+const SESSION_LIMIT: i64 = 1000;
+/// Unacknowledged output per session: 4 MiB fills 40 MB/s at 100 ms round trip.
+const SEND_WINDOW_BYTES: i64 = 4 << 20;
+/// Longest wait for acknowledgements at a session's end: 2 s, as in the reference.
+const DRAIN_SECONDS: i64 = 2;
+/// Recordings are kept 336 hours, the reference's `Ssm.SessionLogsRetentionDurationHours`.
+const RETENTION_HOURS: i64 = 336;
+/// Recordings take at most 1 GiB, so that they alone cannot fill a host's disk.
+const QUOTA_BYTES: i64 = 1 << 30;
+/// Memory that recording one session may take: rides out a disk that stalls for a moment.
+const SPOOL_BYTES: i64 = 256 << 10;
+
+/// What the configuration says, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Sharing of on-prem credentials with other programs of the host.
+    pub profile: Profile,
+    /// Where the service is.
+    pub endpoints: EndpointSettings,
+    /// Who the agent is.
+    pub identity: IdentitySettings,
+    /// Interval of UpdateInstanceInformation.
+    pub health_interval: Duration,
+    /// How sessions run.
+    pub session: SessionSettings,
+    /// How sessions are recorded; `None` if they are not.
+    pub transcript: Option<TranscriptSettings>,
+    /// PEM file with further certificate authorities to trust.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `Profile`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Write on-prem credentials to the shared credentials file.
+    pub share_credentials: bool,
+    /// Section of that file; empty for `default`.
+    pub share_profile: String,
+    /// Overwrite a credentials file that does not parse.
+    pub force_update: bool,
+    /// Age in days at which the node's key is replaced; 0 for never.
+    pub key_auto_rotate_days: u32,
+}
+
+/// Overrides of endpoints and regions; empty text means none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// `Ssm.Endpoint`.
+    pub ssm: String,
+    /// `Mgs.Endpoint`.
+    pub messages: String,
+    /// `Mgs.Region`.
+    pub messages_region: String,
+    /// `Agent.Region`.
+    pub region: String,
+    /// `Agent.ServiceDomain`.
+    pub service_domain: String,
+}
+
+/// A way to know who the agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// A hybrid activation.
+    OnPrem,
+    /// Instance metadata.
+    Ec2,
+    /// Task metadata.
+    Ecs,
+    /// An identity from the configuration.
+    Custom,
+}
+
+/// `Identity`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentitySettings {
+    /// The order in which identities are tried.
+    pub order: Vec<IdentityKind>,
+    /// Entries of `CustomIdentities` that have an id and a region.
+    pub custom: Vec<CustomIdentity>,
+}
+
+/// One entry of `Identity.CustomIdentities`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomIdentity {
+    /// The node's id.
+    pub instance_id: String,
+    /// Its region.
+    pub region: String,
+}
+
+/// Whose shell a session opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefaultUser {
+    /// `ssm-user` if the agent is root, else the agent's own user; as in the reference.
+    ByPrivilege,
+    /// The agent's own user, root too.
+    Agent,
+}
+
+/// `SsmAgent.Session` and `Mgs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// Sessions at once.
+    pub limit: usize,
+    /// Whose shell it is.
+    pub default_user: DefaultUser,
+    /// Unacknowledged output kept per session, in bytes.
+    pub send_window: usize,
+    /// Longest wait for acknowledgements at the end.
+    pub drain: Duration,
+}
+
+/// A form of recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingFormat {
+    /// asciicast v2.
+    Cast,
+    /// The bytes that the client was sent.
+    Log,
+}
+
+/// `SsmAgent.Transcript`.
+///
+/// Recording is on unless `Enabled` is false: the reference keeps nothing on the host by default
+/// (`Ssm.SessionLogsDestination`), which leaves operators with nothing to show afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranscriptSettings {
+    /// Folder of the recordings; `None` for `sessions` in the log folder.
+    pub directory: Option<PathBuf>,
+    /// The forms to write.
+    pub formats: Vec<RecordingFormat>,
+    /// How long recordings are kept.
+    pub retention: Duration,
+    /// Most bytes that all recordings take.
+    pub quota: u64,
+    /// Record input too.
+    pub record_input: bool,
+    /// Memory per session, in bytes.
+    pub spool: usize,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no JSON object.
+    #[error("configuration {} is not valid JSON", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A value has the wrong type.
+    #[error("configuration {}: {key} must be {expected}, but is {got}", path.display())]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The key, with its section.
+        key: String,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+}
+
+/// Reads and checks the file; without one the defaults apply. Returns what is odd but usable as
+/// warnings.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => b"{}".to_vec(),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(ConfigError::Read { path, source });
+        }
+    };
+    let members: serde_json::Map<_, _> =
+        serde_json::from_slice(&text).map_err(|source| ConfigError::Syntax {
+            path: path.to_owned(),
+            source,
+        })?;
+    let mut root = Section::root(path, members);
+    let settings = read(&mut root)?;
+    Ok((settings, root.finish()))
+}
+
+fn read(root: &mut Section) -> Result<Settings, ConfigError> {
+    let mut profile = root.section("Profile")?;
+    let mut ssm = root.section("Ssm")?;
+    let mut mgs = root.section("Mgs")?;
+    let mut agent = root.section("Agent")?;
+    let mut identity = root.section("Identity")?;
+    let mut own = root.section("SsmAgent")?;
+    let settings = Settings {
+        profile: Profile {
+            share_credentials: profile.boolean("ShareCreds", true)?,
+            share_profile: profile.text("ShareProfile")?,
+            force_update: profile.boolean("ForceUpdateCreds", false)?,
+            key_auto_rotate_days: profile.number("KeyAutoRotateDays", 0, 0..=365)?,
+        },
+        endpoints: EndpointSettings {
+            ssm: ssm.text("Endpoint")?,
+            messages: mgs.text("Endpoint")?,
+            messages_region: mgs.text("Region")?,
+            region: agent.text("Region")?,
+            service_domain: agent.text("ServiceDomain")?,
+        },
+        identity: read_identity(&mut identity)?,
+        health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
+        session: read_session(&mut mgs, &mut own)?,
+        transcript: read_transcript(&mut own)?,
+        ca_file: path_of(own.text("CaFile")?),
+    };
+    ssm.known(&[
+        "AssociationFrequencyMinutes",
+        "AssociationRetryLimit",
+        "CustomInventoryDefaultLocation",
+        "AssociationLogsRetentionDurationHours",
+        "RunCommandLogsRetentionDurationHours",
+        "SessionLogsRetentionDurationHours",
+        "SessionLogsDestination",
+        "PluginLocalOutputCleanup",
+        "OrchestrationDirectoryCleanup",
+    ]);
+    mgs.known(&[
+        "StopTimeoutMillis",
+        "SessionWorkerBufferLimit",
+        "DeniedPortForwardingRemoteIPs",
+    ]);
+    agent.known(&[
+        "Name",
+        "Version",
+        "OrchestrationRootDir",
+        "DownloadRootDir",
+        "ContainerMode",
+        "SelfUpdate",
+        "SelfUpdateScheduleDay",
+        "TelemetryMetricsToCloudWatch",
+        "TelemetryMetricsToSSM",
+        "TelemetryMetricsNamespace",
+        "LongRunningWorkerMonitorIntervalSeconds",
+        "AuditExpirationDay",
+        "ForceFileIPC",
+        "GoMaxProcForAgentWorker",
+        "ShouldPurgeInstanceProfileRoleCreds",
+    ]);
+    identity.known(&["Ec2SystemInfoDetectionResponse"]);
+    for section in [profile, ssm, mgs, agent, identity, own] {
+        root.absorb(section);
+    }
+    root.known(&["Mds", "Os", "S3", "Birdwatcher", "Kms"]);
+    Ok(settings)
+}
+
+fn read_identity(section: &mut Section) -> Result<IdentitySettings, ConfigError> {
+    const DEFAULT_ORDER: [IdentityKind; 3] = [
+        IdentityKind::OnPrem,
+        IdentityKind::Ec2,
+        IdentityKind::Custom,
+    ];
+    let mut order = Vec::new();
+    for name in section.texts("ConsumptionOrder")?.unwrap_or_default() {
+        match name.as_str() {
+            "OnPrem" => order.push(IdentityKind::OnPrem),
+            "EC2" => order.push(IdentityKind::Ec2),
+            "ECS" => order.push(IdentityKind::Ecs),
+            "CustomIdentity" => order.push(IdentityKind::Custom),
+            other => section.warn(format!(
+                "Identity.ConsumptionOrder: {other:?} is no identity and is left out"
+            )),
+        }
+    }
+    if order.is_empty() {
+        order = DEFAULT_ORDER.to_vec();
+    }
+    let mut custom = Vec::new();
+    for mut entry in section.sections("CustomIdentities")? {
+        let (instance_id, region) = (entry.text("InstanceID")?, entry.text("Region")?);
+        entry.known(&["AvailabilityZone", "AvailabilityZoneId", "InstanceType"]);
+        let provider = entry.text("CredentialsProvider")?;
+        if !matches!(provider.as_str(), "" | "DEFAULT") {
+            entry.warn(format!("Identity.CustomIdentities: credentials provider {provider:?} is unknown, DEFAULT is used"));
+        }
+        if instance_id.is_empty() || region.is_empty() {
+            entry.warn(
+                "Identity.CustomIdentities: an entry without InstanceID or Region is left out"
+                    .into(),
+            );
+        } else {
+            custom.push(CustomIdentity {
+                instance_id,
+                region,
+            });
+        }
+        section.absorb(entry);
+    }
+    Ok(IdentitySettings { order, custom })
+}
+
+fn read_session(mgs: &mut Section, own: &mut Section) -> Result<SessionSettings, ConfigError> {
+    let limit = mgs.number("SessionWorkersLimit", SESSION_LIMIT, 1..=100_000)?;
+    let mut section = own.section("Session")?;
+    let default_user = match section.text("DefaultUser")?.as_str() {
+        "" | "ssm-user" => DefaultUser::ByPrivilege,
+        "self" => DefaultUser::Agent,
+        other => {
+            section.warn(format!("SsmAgent.Session.DefaultUser: {other:?} is neither \"ssm-user\" nor \"self\", the default is used"));
+            DefaultUser::ByPrivilege
+        }
+    };
+    let settings = SessionSettings {
+        limit,
+        default_user,
+        send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
+        drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
+    };
+    own.absorb(section);
+    Ok(settings)
+}
+
+fn read_transcript(own: &mut Section) -> Result<Option<TranscriptSettings>, ConfigError> {
+    let mut section = own.section("Transcript")?;
+    let enabled = section.boolean("Enabled", true)?;
+    let mut formats = Vec::new();
+    for name in section
+        .texts("Formats")?
+        .unwrap_or_else(|| vec!["cast".into(), "log".into()])
+    {
+        match name.as_str() {
+            "cast" => formats.push(RecordingFormat::Cast),
+            "log" => formats.push(RecordingFormat::Log),
+            other => section.warn(format!("SsmAgent.Transcript.Formats: {other:?} is neither \"cast\" nor \"log\" and is left out")),
+        }
+    }
+    let hours: u64 = section.number("RetentionHours", RETENTION_HOURS, 1..=87_600)?;
+    let settings = TranscriptSettings {
+        directory: path_of(section.text("Directory")?),
+        formats,
+        retention: Duration::from_secs(hours * 3600),
+        quota: section.number("QuotaBytes", QUOTA_BYTES, 1 << 20..=1 << 50)?,
+        record_input: section.boolean("RecordInput", false)?,
+        spool: section.number("SpoolBytes", SPOOL_BYTES, 64 << 10..=64 << 20)?,
+    };
+    own.absorb(section);
+    Ok((enabled && !settings.formats.is_empty()).then_some(settings))
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+fn path_of(text: String) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,314 @@
+//! The task that keeps the control channel open and serves it.
+
+use std::error::Error;
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+use uuid::Uuid;
+
+use super::channel::ControlChannel;
+use super::dispatch::{Dispatch, Instruction, dispatch};
+use super::handle::{Handle, Settings, Status};
+use super::link::{Link, LinkError, Liveness};
+use super::outbox::Outbox;
+use super::results::Results;
+use crate::aws::Client;
+use crate::protocol::wire::task::{TaskComplete, TaskStatus};
+use crate::protocol::wire::{Message, MessageId, MessageType, PayloadType, PeerFeatures};
+use crate::runtime::backoff::Backoff;
+use crate::runtime::clock::unix_ms;
+use crate::transport::{ConnectError, Connected, Connector};
+
+/// A connection that lasted this long was a success, so that the next back-off starts anew. One that
+/// a gateway accepts and drops at once is a failure like any other.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// How long a stopping agent waits for the gateway to take the last results.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// Instructions that may wait for the sessions' supervisor, which only notes them down.
+const INSTRUCTIONS: usize = 256;
+
+/// Makes the control channel of a node: the handle, and the task that the caller spawns.
+///
+/// Cancel it after the sessions have ended: the task then waits up to 2 s until the gateway has
+/// taken their results.
+pub fn open(
+    settings: Settings,
+    client: Client,
+    cancel: CancellationToken,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
+    let connector = ControlChannel::new(client, settings.node_id.clone());
+    open_with(settings, connector, cancel)
+}
+
+/// [`open`] with any way to connect.
+pub(super) fn open_with<C: Connector>(
+    settings: Settings,
+    connector: C,
+    cancel: CancellationToken,
+) -> (Handle, impl Future<Output = ()> + Send + 'static) {
+    let (instruct, instructions) = mpsc::channel(INSTRUCTIONS);
+    let (outbox, results) = Outbox::new();
+    let (set_status, status) = watch::channel(Status::Connecting);
+    let span = info_span!("control_channel", node = %settings.node_id);
+    let task = Task {
+        liveness: Liveness {
+            ping_interval: settings.ping_interval,
+            silence_limit: settings.ping_interval + settings.pong_timeout,
+        },
+        node_id: settings.node_id,
+        backoff: settings.backoff,
+        instruct,
+        results: Results::new(results),
+        status: set_status,
+        cancel,
+    };
+    let handle = Handle {
+        instructions,
+        outbox,
+        status,
+    };
+    (handle, task.run(connector).instrument(span))
+}
+
+struct Task {
+    node_id: String,
+    backoff: Backoff,
+    liveness: Liveness,
+    instruct: mpsc::Sender<Instruction>,
+    results: Results,
+    status: watch::Sender<Status>,
+    cancel: CancellationToken,
+}
+
+/// One connection and what goes with it.
+struct Connection {
+    link: Link,
+    features: PeerFeatures,
+    /// Until when the last results may take, once the agent stops.
+    drain_until: Option<Instant>,
+}
+
+enum Event {
+    Received(Result<bytes::Bytes, LinkError>),
+    Result(Box<TaskComplete>),
+    ResendDue,
+    Stop,
+    DrainOver,
+}
+
+/// What follows after an event.
+enum Next {
+    Serve,
+    Close,
+}
+
+impl Task {
+    async fn run<C: Connector>(mut self, mut connector: C) {
+        let mut attempt = 0;
+        while !self.cancel.is_cancelled() {
+            self.status.send_replace(Status::Connecting);
+            let connecting = connector.connect(attempt);
+            attempt += 1;
+            let Some(connected) = self.results.collect_until(&self.cancel, connecting).await else {
+                break;
+            };
+            let problem = match connected {
+                Ok(connected) => match self.serve(connected).await {
+                    Ok(()) => break,
+                    Err(error) => chain(&error),
+                },
+                Err(ConnectError::Retry(error)) => chain(error.as_ref()),
+                Err(error @ ConnectError::Ended(_)) => chain(&error),
+            };
+            self.wait(problem).await;
+        }
+        self.stop();
+    }
+
+    /// Waits before the next attempt.
+    async fn wait(&mut self, problem: String) {
+        let retry_in = self.backoff.next_wait();
+        warn!(problem, ?retry_in, "control channel is not open");
+        let status = Status::Waiting { problem, retry_in };
+        self.status.send_replace(status);
+        let pause = tokio::time::sleep(retry_in);
+        self.results.collect_until(&self.cancel, pause).await;
+    }
+
+    fn stop(&mut self) {
+        let undelivered = self.results.len();
+        if undelivered > 0 {
+            warn!(undelivered, "results of sessions are lost, the agent stops");
+        }
+        self.status.send_replace(Status::Stopped);
+    }
+
+    /// Serves a connection until the agent stops.
+    async fn serve(&mut self, connected: Connected) -> Result<(), LinkError> {
+        let opened = Instant::now();
+        let features = connected.features;
+        info!(%features, "control channel is open");
+        let since = SystemTime::now();
+        self.status
+            .send_replace(Status::Connected { since, features });
+        self.results.handle_connected();
+        let mut connection = Connection {
+            link: Link::new(connected.socket, self.liveness),
+            features,
+            drain_until: None,
+        };
+
+        let result = self.serve_connection(&mut connection).await;
+        if opened.elapsed() >= STABLE_AFTER {
+            self.backoff.reset();
+        }
+        if result.is_ok() {
+            connection.link.close().await;
+        }
+        result
+    }
+
+    async fn serve_connection(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        loop {
+            self.send_results(connection).await?;
+            let event = self.next_event(connection).await;
+            if let Next::Close = self.handle(event, connection).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn next_event(&mut self, connection: &mut Connection) -> Event {
+        let due = self.results.due();
+        let drain_until = connection.drain_until;
+        tokio::select! {
+            received = connection.link.receive() => Event::Received(received),
+            result = self.results.next() => Event::Result(Box::new(result)),
+            () = sleep_until_some(due) => Event::ResendDue,
+            () = self.cancel.cancelled(), if drain_until.is_none() => Event::Stop,
+            () = sleep_until_some(drain_until) => Event::DrainOver,
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        event: Event,
+        connection: &mut Connection,
+    ) -> Result<Next, LinkError> {
+        match event {
+            Event::Received(bytes) => self.handle_bytes(&bytes?, connection).await?,
+            Event::Result(result) => self.results.keep(*result),
+            Event::ResendDue => self.results.give_up_hopeless(),
+            Event::Stop => connection.drain_until = Some(Instant::now() + DRAIN_LIMIT),
+            Event::DrainOver => return Ok(Next::Close),
+        }
+        let is_drained = connection.drain_until.is_some() && self.results.len() == 0;
+        Ok(if is_drained { Next::Close } else { Next::Serve })
+    }
+
+    async fn send_results(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        let with_exit_code = connection.features.exit_code;
+        while let Some(message) = self.results.poll_message(with_exit_code) {
+            connection.link.send(&message).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle_bytes(
+        &mut self,
+        bytes: &bytes::Bytes,
+        connection: &mut Connection,
+    ) -> Result<(), LinkError> {
+        let message = Message::decode(bytes);
+        let dispatched = message.and_then(|message| {
+            debug!(message_type = %message.message_type, id = %message.id, "message received");
+            dispatch(&message)
+        });
+        match dispatched {
+            Ok(Dispatch::Instruct(instruction)) => {
+                self.pass_on(instruction, connection.drain_until.is_some());
+            }
+            Ok(Dispatch::Acknowledged(acknowledge)) => {
+                let id = acknowledge.message_id;
+                let was_pending = self.results.handle_acknowledgement(&id);
+                debug!(
+                    session = acknowledge.task_id,
+                    was_pending, "result acknowledged"
+                );
+            }
+            Ok(Dispatch::AnswerJob(ack)) => {
+                info!("a run-command job is refused, this agent takes none");
+                let ack = service_message(MessageType::AgentJobAck, ack);
+                connection.link.send(&ack).await?;
+            }
+            Ok(Dispatch::Ignore) => debug!("message ignored, it is not for an agent"),
+            Err(error) => warn!(%error, "message of the control channel dropped"),
+        }
+        Ok(())
+    }
+
+    /// Hands an instruction over. A session that cannot be started for it is reported as failed, so
+    /// that nobody waits for it.
+    fn pass_on(&mut self, instruction: Instruction, is_stopping: bool) {
+        let (instruction, why) = if is_stopping {
+            (instruction, "the agent is stopping")
+        } else {
+            match self.instruct.try_send(instruction) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full(instruction)) => {
+                    (instruction, "the agent has too many requests waiting")
+                }
+                Err(mpsc::error::TrySendError::Closed(instruction)) => {
+                    (instruction, "the agent is stopping")
+                }
+            }
+        };
+        let session = match instruction {
+            Instruction::Start(Ok(start)) => Some(start.session_id),
+            Instruction::Start(Err(refused)) => refused.session_id,
+            Instruction::Terminate(session) => {
+                warn!(%session, why, "session is not terminated");
+                return;
+            }
+        };
+        if let Some(session) = session {
+            warn!(%session, why, "session is not started");
+            let failed = TaskStatus::Failed;
+            let result = TaskComplete::new(session.as_str(), &self.node_id, failed, why);
+            self.results.keep(result);
+        }
+    }
+}
+
+fn service_message(message_type: MessageType, payload: bytes::Bytes) -> Message {
+    Message {
+        message_type,
+        created_ms: unix_ms(),
+        sequence_number: 0,
+        flags: 0,
+        id: MessageId::from(Uuid::new_v4()),
+        payload_type: PayloadType::None,
+        payload,
+    }
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The running agent: identity, control channel, sessions and health, joined.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::select;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::config::Settings;
+use super::control::{
+    self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
+};
+use super::session::{DataChannelSource, Outcome, Supervisor};
+use super::transcript::Transcript;
+use super::{health, identity, setup};
+use crate::protocol::wire::SessionId;
+use crate::protocol::wire::task::TaskComplete;
+use crate::runtime::exit::Hint;
+use crate::runtime::{lifecycle, systemd};
+
+/// Outcomes that may wait to be put into the outbox.
+const OUTCOME_QUEUE: usize = 64;
+/// How long open sessions get to say good-bye when the agent stops.
+const SESSION_SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long everything else gets after that.
+const TASK_SHUTDOWN: Duration = Duration::from_secs(2);
+/// How often old recordings are looked for, as often as the reference at most.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// What an agent needs to run.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The checked configuration.
+    pub settings: Settings,
+    /// State folder.
+    pub state: PathBuf,
+    /// Log folder.
+    pub logs: PathBuf,
+    /// A program of ours that takes the login step.
+    pub program: PathBuf,
+}
+
+impl DataChannelSource for DataChannels {
+    type Connector = DataChannelConnector;
+
+    fn connector(&self, session: &SessionId) -> DataChannelConnector {
+        Self::connector(self, session)
+    }
+}
+
+/// Runs the agent until `cancel`.
+///
+/// # Errors
+/// If it cannot start: no identity, or a certificate file that cannot be used. Whatever fails later
+/// is tried again.
+pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> {
+    let Start {
+        settings,
+        state,
+        logs,
+        program,
+    } = start;
+    let tls = setup::tls(&settings).context("cannot set up TLS")?;
+    let tasks = TaskTracker::new();
+    // Sessions report on the control channel to the very end, so it stops after them.
+    let channel_cancel = CancellationToken::new();
+    let opened = identity::open(
+        &setup::identity(&settings, &state),
+        &tls,
+        channel_cancel.clone(),
+    );
+    let (identity, upkeep) = opened.map_err(|error| {
+        let hint = error.hint();
+        Hint::with(error, hint)
+    })?;
+    info!(
+        node = identity.node_id(),
+        kind = identity.kind().name(),
+        region = identity.region(),
+        "agent starts"
+    );
+    tasks.spawn(upkeep);
+
+    let client = identity.client().clone();
+    let node_id = identity.node_id().to_owned();
+    let control_settings = control::Settings::new(&node_id);
+    let (handle, channel) = control::open(control_settings, client.clone(), channel_cancel.clone());
+    tasks.spawn(channel);
+    let (connected, connected_seen) = watch::channel(false);
+    tasks.spawn(follow_status(
+        handle.status.clone(),
+        connected,
+        channel_cancel.clone(),
+    ));
+    tasks.spawn(health::run(
+        node_id.clone(),
+        settings.health_interval,
+        client.clone(),
+        connected_seen,
+        cancel.clone(),
+    ));
+    let transcript = Transcript::new(setup::transcript(&settings, &logs));
+    tasks.spawn(sweep(transcript.clone(), cancel.clone()));
+    tasks.spawn(systemd::feed_watchdog(cancel.clone()));
+
+    let (outcomes, results) = mpsc::channel(OUTCOME_QUEUE);
+    let reporting = tasks.spawn(report(
+        results,
+        handle.outbox.clone(),
+        handle.status.clone(),
+        node_id.clone(),
+    ));
+    let supervisor = Supervisor::new(
+        setup::session(&settings, &node_id, program),
+        DataChannels::new(client, node_id),
+        transcript,
+        outcomes,
+        cancel.clone(),
+    );
+    dispatch(handle, supervisor, &cancel).await;
+
+    // Every session has reported by now; what they reported still has to go out.
+    let _ = tokio::time::timeout(TASK_SHUTDOWN, reporting).await;
+    channel_cancel.cancel();
+    lifecycle::drain("agent", &tasks, TASK_SHUTDOWN).await;
+    info!("agent stopped");
+    Ok(())
+}
+
+/// Hands instructions to the supervisor until `cancel`, then ends the sessions.
+async fn dispatch(mut handle: Handle, mut supervisor: Supervisor, cancel: &CancellationToken) {
+    loop {
+        let instruction = select! {
+            () = cancel.cancelled() => break,
+            instruction = handle.instructions.recv() => instruction,
+        };
+        match instruction {
+            Some(Instruction::Start(start)) => supervisor.start(start),
+            Some(Instruction::Terminate(session)) => supervisor.terminate(&session),
+            None => break,
+        }
+    }
+    systemd::stopping();
+    info!(sessions = supervisor.active(), "ending sessions");
+    supervisor.shutdown(SESSION_SHUTDOWN).await;
+}
+
+/// Reports results of sessions until there can be no more.
+async fn report(
+    mut outcomes: mpsc::Receiver<Outcome>,
+    outbox: Outbox,
+    status: watch::Receiver<Status>,
+    node_id: String,
+) {
+    while let Some(outcome) = outcomes.recv().await {
+        let takes_exit_code = match &*status.borrow() {
+            Status::Connected { features, .. } => features.exit_code,
+            Status::Connecting | Status::Waiting { .. } | Status::Stopped => false,
+        };
+        let id = outcome.session_id.as_str();
+        let mut result = TaskComplete::new(id, &node_id, outcome.status, &outcome.output);
+        result.exit_code = outcome.exit_code.filter(|_| takes_exit_code);
+        outbox.complete(result).await;
+    }
+}
+
+/// Tells systemd, the log and the health report how the control channel stands.
+async fn follow_status(
+    mut status: watch::Receiver<Status>,
+    connected: watch::Sender<bool>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let up = match &*status.borrow_and_update() {
+            Status::Connected { .. } => {
+                systemd::ready();
+                systemd::status("connected");
+                true
+            }
+            Status::Waiting { problem, retry_in } => {
+                warn!(problem, ?retry_in, "no control channel");
+                // An agent whose gateway is away runs all the same, and is ready for its return.
+                systemd::ready();
+                systemd::status("not connected, trying again");
+                false
+            }
+            Status::Connecting | Status::Stopped => false,
+        };
+        connected.send_replace(up);
+        let changed = select! {
+            () = cancel.cancelled() => return,
+            changed = status.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Deletes old recordings now and then.
+async fn sweep(transcript: Transcript, cancel: CancellationToken) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        select! {
+            () = cancel.cancelled() => return,
+            _ = ticks.tick() => transcript.sweep().await,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Does what a login plan says: becomes the user and executes the shell.
+
+use std::env;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, fchmod, umask};
+use nix::unistd::{Uid, fchown, geteuid, initgroups, seteuid, setresgid, setresuid};
+
+use super::plan::{Plan, Refused, plan};
+use super::request::Request;
+use crate::agent::host::sys;
+use crate::agent::host::users::{Account, UserError};
+use crate::runtime::exit;
+
+/// Exit code of shells for a program that exists and cannot be executed.
+const CANNOT_EXECUTE: u8 = 126;
+/// Exit code of shells for a program that does not exist.
+const NOT_FOUND: u8 = 127;
+/// Mode of a user's terminal: others may not write to it, the group may (as login(1) sets it).
+const TERMINAL_MODE: Mode = Mode::from_bits_truncate(0o620);
+/// The usual mask; the agent's own is stricter.
+const FILE_MODE_MASK: Mode = Mode::from_bits_truncate(0o022);
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// There is no account to log in to.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The account is not meant for logins.
+    #[error("user {user} may not log in: the account's shell is {}", shell.display())]
+    Refused {
+        /// The user.
+        user: String,
+        /// The shell that refuses.
+        shell: PathBuf,
+    },
+    /// Only root can become somebody else.
+    #[error("cannot become user {user}: the agent does not run as root")]
+    NotRoot {
+        /// The user.
+        user: String,
+    },
+    /// The kernel refused one of the steps.
+    #[error("cannot become user {user}: {step} failed")]
+    Become {
+        /// The user.
+        user: String,
+        /// The step.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+    /// The process could become root again. This must not happen.
+    #[error("cannot become user {user}: root's rights could be regained")]
+    Regained {
+        /// The user.
+        user: String,
+    },
+    /// The shell or command cannot be executed.
+    #[error("cannot execute {}", program.display())]
+    Execute {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LoginError {
+    /// The exit code for this failure, as shells give it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::User(_)
+            | Self::Refused { .. }
+            | Self::NotRoot { .. }
+            | Self::Become { .. }
+            | Self::Regained { .. } => exit::FAILURE,
+            Self::Execute { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+            Self::Execute { .. } => CANNOT_EXECUTE,
+        }
+    }
+}
+
+/// Logs in; returns only on failure.
+pub(super) fn run(request: &Request) -> LoginError {
+    match prepare(request) {
+        Ok(plan) => execute(plan),
+        Err(error) => error,
+    }
+}
+
+fn prepare(request: &Request) -> Result<Plan, LoginError> {
+    let account = match &request.user {
+        Some(name) => Account::named(name)?,
+        None => Account::current()?,
+    };
+    let session_id = request.session_id.as_deref();
+    let language = env::var_os("LANG").filter(|language| !language.is_empty());
+    let mut plan =
+        plan(&account, &request.command, session_id, language).map_err(|Refused { shell }| {
+            LoginError::Refused {
+                user: account.name.clone(),
+                shell,
+            }
+        })?;
+    shed_the_agent(request.open_files);
+    if account.uid != geteuid() {
+        become_user(&account)?;
+    }
+    if let Err(error) = env::set_current_dir(&account.home) {
+        let home = account.home.display();
+        eprintln!("warning: cannot enter the home folder {home} ({error}), starting in /");
+        plan.set_home("/");
+    }
+    Ok(plan)
+}
+
+/// Takes off what an agent has and a shell must not have. None of it is worth refusing a login, and
+/// a host in trouble is when a login is needed most.
+fn shed_the_agent(open_files: Option<u64>) {
+    let warn = |what: &str, error: io::Error| eprintln!("warning: cannot reset {what}: {error}");
+    if let Some(soft) = open_files {
+        let reset = getrlimit(Resource::RLIMIT_NOFILE)
+            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard));
+        if let Err(error) = reset {
+            warn("the limit of open files", error.into());
+        }
+    }
+    if let Err(error) = sys::default_signals() {
+        warn("the signals", error);
+    }
+    if let Err(error) = forget_oom_protection() {
+        warn("the protection from the OOM killer", error);
+    }
+    umask(FILE_MODE_MASK);
+}
+
+/// The agent may be protected from the OOM killer; what people start in a session must not be.
+fn forget_oom_protection() -> io::Result<()> {
+    const SCORE: &str = "/proc/self/oom_score_adj";
+    let protected = std::fs::read_to_string(SCORE).is_ok_and(|score| score.starts_with('-'));
+    if protected {
+        std::fs::write(SCORE, "0")?;
+    }
+    Ok(())
+}
+
+fn become_user(account: &Account) -> Result<(), LoginError> {
+    let user = || account.name.clone();
+    if !geteuid().is_root() {
+        return Err(LoginError::NotRoot { user: user() });
+    }
+    let step = |step: &'static str| {
+        move |source: Errno| LoginError::Become {
+            user: account.name.clone(),
+            step,
+            source,
+        }
+    };
+    own_terminal(account).map_err(step("taking the terminal"))?;
+    let name =
+        CString::new(account.name.as_str()).map_err(|_| UserError::Unknown { name: user() })?;
+    initgroups(&name, account.gid).map_err(step("setting the groups"))?;
+    let (uid, gid) = (account.uid, account.gid);
+    setresgid(gid, gid, gid).map_err(step("setting the primary group"))?;
+    setresuid(uid, uid, uid).map_err(step("setting the user"))?;
+    let regained = !uid.is_root() && seteuid(Uid::from_raw(0)).is_ok();
+    if regained {
+        return Err(LoginError::Regained { user: user() });
+    }
+    Ok(())
+}
+
+/// Programs such as tmux and gpg open the terminal by its name, so it has to be the user's.
+fn own_terminal(account: &Account) -> nix::Result<()> {
+    let terminal = io::stdin();
+    match fchown(&terminal, Some(account.uid), None) {
+        Err(Errno::EROFS) => Ok(()),
+        other => other.and_then(|()| fchmod(&terminal, TERMINAL_MODE)),
+    }
+}
+
+fn execute(plan: Plan) -> LoginError {
+    let source = Command::new(&plan.program)
+        .arg0(&plan.argv0)
+        .args(&plan.args)
+        .env_clear()
+        .envs(plan.environment)
+        .exec();
+    LoginError::Execute {
+        program: plan.program,
+        source,
+    }
+}

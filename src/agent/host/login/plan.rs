@@ -1,0 +1,213 @@
+//! Decides what a login executes and in which environment, without touching the system.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::agent::host::users::Account;
+
+/// The shell of an account whose entry names none.
+const DEFAULT_SHELL: &str = "/bin/sh";
+/// Shells whose purpose is to refuse a login.
+const REFUSING_SHELLS: [&str; 2] = ["nologin", "false"];
+/// What our clients are: they pass bytes to a terminal of this kind.
+const TERMINAL: &str = "xterm-256color";
+/// The language where the agent has none; UTF-8, so that programs put out what clients decode.
+const DEFAULT_LANGUAGE: &str = "C.UTF-8";
+/// Where root finds programs (the superuser path of login(1) on Debian).
+const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where others find programs; the sbin folders too, as `ssm-user` uses sudo for most it does.
+const USER_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+/// Tells the processes of a session which session they belong to.
+const SESSION_ID_VARIABLE: &str = "SSM_SESSION_ID";
+
+/// The account's shell exists to refuse logins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) shell: PathBuf,
+}
+
+/// What to execute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// A path, or a name that the environment's `PATH` resolves.
+    pub(super) program: PathBuf,
+    /// Its name for itself; a leading dash makes a shell a login shell.
+    pub(super) argv0: OsString,
+    /// Further arguments.
+    pub(super) args: Vec<OsString>,
+    /// The whole environment.
+    pub(super) environment: Vec<(&'static str, OsString)>,
+}
+
+impl Plan {
+    /// Names another home folder, where the account's cannot be entered.
+    pub(super) fn set_home(&mut self, home: &str) {
+        for (name, value) in &mut self.environment {
+            if *name == "HOME" {
+                *value = home.into();
+            }
+        }
+    }
+}
+
+/// Decides what the login of `account` executes: its login shell, or `command` if there is one.
+pub(super) fn plan(
+    account: &Account,
+    command: &[OsString],
+    session_id: Option<&str>,
+    language: Option<OsString>,
+) -> Result<Plan, Refused> {
+    let shell = login_shell(account)?;
+    let mut environment = vec![
+        ("TERM", TERMINAL.into()),
+        ("LANG", language.unwrap_or_else(|| DEFAULT_LANGUAGE.into())),
+        ("PATH", search_path(account).into()),
+        ("USER", account.name.clone().into()),
+        ("LOGNAME", account.name.clone().into()),
+        ("SHELL", shell.clone().into()),
+        ("HOME", account.home.clone().into()),
+    ];
+    if let Some(id) = session_id {
+        environment.push((SESSION_ID_VARIABLE, id.into()));
+    }
+    Ok(match command {
+        [program, args @ ..] => Plan {
+            program: program.into(),
+            argv0: program.clone(),
+            args: args.to_vec(),
+            environment,
+        },
+        [] => Plan {
+            argv0: login_name(&shell),
+            program: shell,
+            args: Vec::new(),
+            environment,
+        },
+    })
+}
+
+fn login_shell(account: &Account) -> Result<PathBuf, Refused> {
+    if account.shell.as_os_str().is_empty() {
+        return Ok(DEFAULT_SHELL.into());
+    }
+    let name = account.shell.file_name().and_then(OsStr::to_str);
+    if name.is_some_and(|name| REFUSING_SHELLS.contains(&name)) {
+        return Err(Refused {
+            shell: account.shell.clone(),
+        });
+    }
+    Ok(account.shell.clone())
+}
+
+fn login_name(shell: &Path) -> OsString {
+    let mut name = OsString::from("-");
+    name.push(shell.file_name().unwrap_or(shell.as_os_str()));
+    name
+}
+
+fn search_path(account: &Account) -> &'static str {
+    if account.uid.is_root() {
+        ROOT_PATH
+    } else {
+        USER_PATH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    #[test]
+    fn login_shell_is_the_account_s_with_a_dash_before_its_name() {
+        let plan = plan(&account("/usr/bin/zsh"), &[], None, None).unwrap();
+
+        assert_eq!(plan.program, Path::new("/usr/bin/zsh"));
+        assert_eq!(plan.argv0, "-zsh");
+        assert!(plan.args.is_empty());
+    }
+
+    #[test]
+    fn account_without_a_shell_gets_sh() {
+        let plan = plan(&account(""), &[], None, None).unwrap();
+
+        assert_eq!(plan.program, Path::new("/bin/sh"));
+        assert_eq!(plan.argv0, "-sh");
+    }
+
+    #[test]
+    fn refusing_shells_are_refused_even_with_a_command() {
+        for shell in ["/usr/sbin/nologin", "/sbin/nologin", "/bin/false"] {
+            let command = [OsString::from("id")];
+
+            let refused = plan(&account(shell), &command, None, None).unwrap_err();
+
+            assert_eq!(refused.shell, Path::new(shell));
+        }
+    }
+
+    #[test]
+    fn environment_is_the_user_s_and_nothing_else() {
+        let plan = plan(&account("/bin/bash"), &[], Some("alice-1"), None).unwrap();
+
+        let environment: Vec<_> = plan
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.display()))
+            .collect();
+        assert_eq!(
+            environment,
+            [
+                "TERM=xterm-256color",
+                "LANG=C.UTF-8",
+                "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+                "USER=bob",
+                "LOGNAME=bob",
+                "SHELL=/bin/bash",
+                "HOME=/srv/homes/bob",
+                "SSM_SESSION_ID=alice-1",
+            ]
+        );
+    }
+
+    #[test]
+    fn language_of_the_agent_is_kept() {
+        let plan = plan(&account(""), &[], None, Some("de_DE.UTF-8".into())).unwrap();
+
+        assert!(plan.environment.contains(&("LANG", "de_DE.UTF-8".into())));
+    }
+
+    #[test]
+    fn command_is_executed_directly_with_its_arguments() {
+        let command = ["ls", "-l", "a b"].map(OsString::from);
+
+        let plan = plan(&account("/bin/bash"), &command, None, None).unwrap();
+
+        assert_eq!(plan.program, Path::new("ls"));
+        assert_eq!(plan.argv0, "ls");
+        assert_eq!(plan.args, ["-l", "a b"]);
+    }
+
+    #[test]
+    fn root_searches_the_folders_of_the_superuser_first() {
+        let root = Account {
+            uid: Uid::from_raw(0),
+            ..account("/bin/sh")
+        };
+
+        let plan = plan(&root, &[], None, None).unwrap();
+
+        assert!(plan.environment.contains(&("PATH", ROOT_PATH.into())));
+    }
+
+    fn account(shell: &str) -> Account {
+        Account {
+            name: "bob".into(),
+            uid: Uid::from_raw(1000),
+            gid: Gid::from_raw(1000),
+            home: "/srv/homes/bob".into(),
+            shell: shell.into(),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The processes of one session: waiting for the leader and ending all of them.
+//!
+//! The leader stays unreaped (a zombie once it exited) until the clean-up is over, so that its
+//! process id, which is the session's id in the kernel, cannot be given to anyone else meanwhile.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, getsid};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+/// Number a shell adds to the signal that killed a command.
+const SIGNAL_EXIT_BASE: i32 = 128;
+/// First wait between two looks at what is left of a session; doubles up to [`LONGEST_LOOK`].
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+/// Longest wait between two looks.
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// How long killed processes may take to vanish; only uninterruptible system calls take longer.
+const KILL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a dropped session may block its thread until its leader is dead and reaped.
+const DROP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How a leader ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Exited(i32),
+    /// Killed by this signal.
+    Signaled(Signal),
+}
+
+impl ExitStatus {
+    /// The status as a shell gives it: the exit code, or 128 plus the signal's number.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => SIGNAL_EXIT_BASE + signal as i32,
+        }
+    }
+}
+
+/// A session of processes that was started by us: the leader and all that did not leave its session.
+///
+/// Dropping it kills what is left without grace.
+#[derive(Debug)]
+pub struct Processes {
+    leader: Pid,
+    child_signals: Option<SignalStream>,
+    reaped: bool,
+}
+
+impl Processes {
+    /// Takes over a child of this process that is a session leader and that nobody else waits for.
+    pub fn led_by(leader: Pid) -> Self {
+        Self {
+            leader,
+            child_signals: None,
+            reaped: false,
+        }
+    }
+
+    /// The leader's process id, also the kernel's session id.
+    pub fn leader(&self) -> Pid {
+        self.leader
+    }
+
+    /// Waits until the leader has ended. Cancel-safe; once it ended, every further call returns at
+    /// once.
+    ///
+    /// It wakes by SIGCHLD, which works on every kernel, and costs neither thread nor descriptor.
+    pub async fn exited(&mut self) -> ExitStatus {
+        let signals = match &mut self.child_signals {
+            Some(signals) => signals,
+            none => {
+                // Listening begins before the first look, so that no exit falls between the two.
+                let signals = signal(SignalKind::child())
+                    .expect("SIGCHLD may be listened to, and a session runs on a tokio runtime");
+                let signals = none.insert(signals);
+                if let Some(status) = peek(self.leader) {
+                    self.child_signals = None;
+                    return status;
+                }
+                signals
+            }
+        };
+        loop {
+            signals.recv().await;
+            if let Some(status) = peek(self.leader) {
+                self.child_signals = None;
+                return status;
+            }
+        }
+    }
+
+    /// Ends all processes of the session: SIGHUP, and SIGKILL for those that are left after `grace`.
+    /// Close the master of their terminal first.
+    pub async fn end(mut self, grace: Duration) {
+        for member in members(self.leader) {
+            send(member, Signal::SIGHUP);
+            // A stopped process takes the signal only once it continues.
+            send(member, Signal::SIGCONT);
+        }
+        if !self.gone_within(grace).await {
+            debug!(leader = %self.leader, "processes survived the hang-up and are killed");
+            if !self.killed_within(KILL_PATIENCE).await {
+                let left = members(self.leader);
+                warn!(leader = %self.leader, ?left, "processes of the session cannot be ended");
+            }
+        }
+        self.reap();
+    }
+
+    async fn gone_within(&mut self, grace: Duration) -> bool {
+        let deadline = Instant::now() + grace;
+        let mut look = FIRST_LOOK;
+        loop {
+            if members(self.leader).is_empty() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            // The leader's end is told at once; the others are nobody's children here.
+            if peek(self.leader).is_none() {
+                let _ = timeout(look, self.exited()).await;
+            } else {
+                sleep(look).await;
+            }
+            look = (look * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    async fn killed_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            // Again each time: a process may have forked between the look and its end.
+            let left = members(self.leader);
+            if left.is_empty() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            for member in left {
+                send(member, Signal::SIGKILL);
+            }
+            sleep(FIRST_LOOK).await;
+        }
+    }
+
+    fn reap(&mut self) -> bool {
+        self.reaped = !matches!(
+            waitpid(self.leader, Some(WaitPidFlag::WNOHANG)),
+            Ok(WaitStatus::StillAlive)
+        );
+        self.reaped
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        // Only a session that panicked or was aborted gets here unreaped.
+        let deadline = std::time::Instant::now() + DROP_PATIENCE;
+        while !self.reaped {
+            for member in members(self.leader) {
+                send(member, Signal::SIGKILL);
+            }
+            if self.reap() || std::time::Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// How the leader ended, if it has; it stays unreaped.
+fn peek(leader: Pid) -> Option<ExitStatus> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(leader), flags) {
+        Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::Exited(code)),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(ExitStatus::Signaled(signal)),
+        Ok(_) | Err(Errno::EINTR) => None,
+        Err(error) => {
+            // Nobody else reaps it, so this is our own mistake; the session must end all the same.
+            debug_assert!(false, "cannot wait for {leader}: {error}");
+            Some(ExitStatus::Exited(SIGNAL_EXIT_BASE))
+        }
+    }
+}
+
+/// The living processes whose session is `session`.
+///
+/// `getsid` costs a fraction of a microsecond where reading `/proc/PID/stat` costs about twenty, so
+/// hundreds of sessions can end at once.
+fn members(session: Pid) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return match peek(session) {
+            // Without /proc only the leader is known.
+            None => vec![session],
+            Some(_) => Vec::new(),
+        };
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .map(Pid::from_raw)
+        .filter(|&pid| getsid(Some(pid)) == Ok(session) && !is_dead(pid))
+        .collect()
+}
+
+/// Whether the process is gone or only waits to be reaped.
+fn is_dead(pid: Pid) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The state follows the name, which stands in parentheses and may hold any byte.
+    let end_of_name = stat.iter().rposition(|&byte| byte == b')');
+    let state = end_of_name.and_then(|at| stat.get(at + 2));
+    matches!(state, None | Some(b'Z' | b'X' | b'x'))
+}
+
+fn send(pid: Pid, signal: Signal) {
+    match kill(pid, signal) {
+        // It ended by itself meanwhile.
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => debug!(%pid, %signal, %error, "cannot signal a process"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! A pseudo-terminal and the process session on it.
+//!
+//! `portable-pty` opens the pair and spawns; bytes go through a non-blocking duplicate of the master
+//! of our own. Its reader would block a thread per session, and its writer types a newline and an
+//! end-of-file into the terminal when it is dropped.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, tcgetattr, tcsetattr};
+use nix::unistd::Pid;
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use tokio::io::unix::AsyncFd;
+
+use super::process::Processes;
+use super::sys;
+use super::utf8::LONGEST_BEGINNING;
+use crate::protocol::wire::TerminalSize;
+use crate::protocol::wire::features::LARGE_PAYLOAD;
+
+/// Most bytes of one read. The kernel hands out at most 4095 at a time; several are put together, so
+/// that bulk output makes large messages. With an incomplete character before it, it is one message.
+pub const READ_SIZE: usize = LARGE_PAYLOAD - LONGEST_BEGINNING;
+/// Most bytes the kernel keeps between a process and the master: 64 KiB of buffers and the 4 KiB of
+/// the line discipline, rounded up.
+pub const KERNEL_BUFFER: usize = 128 << 10;
+
+/// What to spawn on a terminal. The environment is the whole environment.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Its arguments, without the program itself.
+    pub args: Vec<OsString>,
+    /// Its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What the terminal does with bytes.
+    pub mode: Mode,
+}
+
+/// What a terminal does with bytes at its start; programs on it may change that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// For people: input is echoed, `\n` is put out as `\r\n`.
+    #[default]
+    Interactive,
+    /// For programs: no echo, output is passed as it is.
+    Plain,
+}
+
+/// Why there is no terminal.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The kernel gives none.
+    #[error("cannot open a pseudo-terminal")]
+    Open(#[source] io::Error),
+    /// It cannot be set up.
+    #[error("cannot set up the pseudo-terminal")]
+    SetUp(#[source] io::Error),
+    /// The program cannot be started.
+    #[error("cannot start {}: {detail}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+}
+
+/// The master of a pseudo-terminal. Dropping it hangs the terminal up.
+#[derive(Debug)]
+pub struct Pty {
+    master: AsyncFd<OwnedFd>,
+}
+
+/// What a look at the output found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Bytes, at least one.
+    Bytes(Bytes),
+    /// Nothing for now.
+    None,
+    /// Nobody has the terminal open any more.
+    End,
+}
+
+/// Opens a terminal of `size` and spawns `command` on it as the leader of a session of its own.
+///
+/// It forks, so it may take milliseconds: call it where blocking is allowed.
+///
+/// # Errors
+/// [`SpawnError`].
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn spawn(command: &Command, size: TerminalSize) -> Result<(Pty, Processes), SpawnError> {
+    // portable-pty asks `getpwuid`, which answers in one static buffer.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let pair = native_pty_system()
+        .openpty(PtySize {
+            rows: size.rows,
+            cols: size.cols,
+            pixel_width: 0,
+            pixel_height: 0,
+        })
+        .map_err(|error| SpawnError::Open(io::Error::other(error)))?;
+    let number = pair.master.as_raw_fd().ok_or_else(|| {
+        SpawnError::SetUp(io::Error::other(
+            "the master of the terminal has no descriptor",
+        ))
+    })?;
+    let master = sys::duplicate(number, &*pair.master).map_err(SpawnError::SetUp)?;
+    let pty = Pty::new(master, command.mode).map_err(SpawnError::SetUp)?;
+
+    let child = pair
+        .slave
+        .spawn_command(builder(command))
+        .map_err(|error| SpawnError::Start {
+            program: command.program.clone(),
+            detail: format!("{error:#}"),
+        })?;
+    let leader = child.process_id().and_then(|id| i32::try_from(id).ok());
+    let leader = leader.expect("a child that was just spawned has a process id");
+    Ok((pty, Processes::led_by(Pid::from_raw(leader))))
+}
+
+fn builder(command: &Command) -> CommandBuilder {
+    let mut builder = CommandBuilder::new(&command.program);
+    builder.args(&command.args);
+    builder.env_clear();
+    for (name, value) in &command.environment {
+        builder.env(name, value);
+    }
+    builder.cwd("/");
+    builder
+}
+
+impl Pty {
+    fn new(master: OwnedFd, mode: Mode) -> io::Result<Self> {
+        let flags = OFlag::from_bits_truncate(fcntl(&master, FcntlArg::F_GETFL)?);
+        fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        match mode {
+            Mode::Interactive => {}
+            Mode::Plain => {
+                let mut modes = tcgetattr(&master)?;
+                modes.output_flags.remove(OutputFlags::OPOST);
+                modes.local_flags.remove(LocalFlags::ECHO);
+                tcsetattr(&master, SetArg::TCSANOW, &modes)?;
+            }
+        }
+        Ok(Self {
+            master: sys::watch(master)?,
+        })
+    }
+
+    /// Waits for output; never gives [`Output::None`]. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn read(&self) -> io::Result<Output> {
+        loop {
+            let mut guard = self.master.readable().await?;
+            match read_burst(guard.get_inner())? {
+                Output::None => guard.clear_ready(),
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// Looks for output without waiting. What a process had written before it ended is found.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn read_now(&self) -> io::Result<Output> {
+        read_burst(self.master.get_ref())
+    }
+
+    /// Writes some of `bytes` as if typed, as soon as the terminal takes any; gives their number.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// What the kernel says, `EIO` if nobody has the terminal open.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let mut guard = self.master.writable().await?;
+            let attempt = guard.try_io(|master| Ok(nix::unistd::write(master, bytes)?));
+            match attempt {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(result) => return result,
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// Sets the terminal's size.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn resize(&self, size: TerminalSize) -> io::Result<()> {
+        sys::set_terminal_size(self.master.as_fd(), size)
+    }
+}
+
+/// Reads until nothing is there or [`READ_SIZE`] is reached.
+///
+/// The buffer lives on the stack, so that an idle session keeps none, and what is returned takes
+/// only the memory it needs.
+fn read_burst(master: &OwnedFd) -> io::Result<Output> {
+    let mut buffer = [0; READ_SIZE];
+    let mut filled = 0;
+    let stopped = loop {
+        match nix::unistd::read(master, &mut buffer[filled..]) {
+            Ok(0) => break Output::End,
+            Ok(count) => filled += count,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => break Output::None,
+            // The kernel's way to say that the other side is closed and everything was read.
+            Err(Errno::EIO) => break Output::End,
+            Err(error) if filled == 0 => return Err(error.into()),
+            Err(_) => break Output::None,
+        }
+        if filled == READ_SIZE {
+            break Output::None;
+        }
+    };
+    Ok(match filled {
+        0 => stopped,
+        _ => Output::Bytes(Bytes::copy_from_slice(&buffer[..filled])),
+    })
+}
+
+#[cfg(test)]
+mod tests;

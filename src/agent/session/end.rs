@@ -1,0 +1,97 @@
+//! Why a session is over, and what follows from it.
+
+use super::outcome::Outcome;
+use super::task::Session;
+use crate::agent::host::process::ExitStatus;
+use crate::agent::transcript;
+use crate::protocol::wire::SessionId;
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// The shell ended.
+    Exited(ExitStatus),
+    /// The client asked for it.
+    Left,
+    /// The gateway asked for it on the control channel.
+    Terminated,
+    /// The gateway closed the data channel.
+    Closed,
+    /// The agent stops.
+    Stopping,
+    /// The data channel is gone for good; this is why.
+    Lost(String),
+    /// The shell cannot be started; this is why.
+    NotStarted(String),
+}
+
+impl End {
+    /// The end of a session whose token was cancelled.
+    pub(super) fn of_cancelled(session: &Session) -> Self {
+        if session.context.stopping.is_cancelled() {
+            Self::Stopping
+        } else {
+            Self::Terminated
+        }
+    }
+
+    /// Whether anybody is left at the other end of the data channel.
+    pub(super) fn leaves_somebody(&self) -> bool {
+        match self {
+            Self::Exited(_)
+            | Self::Left
+            | Self::Terminated
+            | Self::Stopping
+            | Self::NotStarted(_) => true,
+            Self::Closed | Self::Lost(_) => false,
+        }
+    }
+
+    /// The exit status of the shell, if that is what ended the session.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Exited(status) => Some(status.code()),
+            Self::Left
+            | Self::Terminated
+            | Self::Closed
+            | Self::Stopping
+            | Self::Lost(_)
+            | Self::NotStarted(_) => None,
+        }
+    }
+
+    /// How the record ends.
+    pub(super) fn for_record(&self) -> transcript::End {
+        let reason = match self {
+            Self::Exited(ExitStatus::Exited(_)) => "the shell ended".to_owned(),
+            Self::Exited(ExitStatus::Signaled(signal)) => {
+                format!("the shell was ended by {signal}")
+            }
+            Self::Left => "the client ended the session".to_owned(),
+            Self::Terminated => "the session was terminated".to_owned(),
+            Self::Closed => "the gateway closed the session".to_owned(),
+            Self::Stopping => "the agent stopped".to_owned(),
+            Self::Lost(reason) | Self::NotStarted(reason) => reason.clone(),
+        };
+        transcript::End {
+            reason,
+            exit_code: self.exit_code(),
+        }
+    }
+
+    /// What is reported.
+    pub(super) fn outcome(&self, id: SessionId) -> Outcome {
+        match self {
+            Self::Exited(status) => Outcome {
+                exit_code: Some(status.code()),
+                ..Outcome::success(id)
+            },
+            Self::Left | Self::Terminated | Self::Closed => Outcome::success(id),
+            Self::Stopping => Outcome {
+                output: "the agent was stopped".to_owned(),
+                ..Outcome::success(id)
+            },
+            Self::Lost(reason) | Self::NotStarted(reason) => Outcome::failed(id, reason),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How sessions run.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::protocol::channel::{self, Window};
+use crate::transport::PumpSettings;
+
+/// Sessions at once; the reference's default for `Mgs.SessionWorkersLimit`.
+const LIMIT: usize = 1000;
+/// Longest wait for acknowledgements of a client that is there: a full send window passes at
+/// 140 KB/s.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long processes that were hung up may take to end; enough for a shell to write its history.
+const GRACE: Duration = Duration::from_secs(1);
+/// Interval of pings, as the reference agent has it.
+const PING_INTERVAL: Duration = Duration::from_secs(54);
+/// Silence after which a connection counts as dead: one ping and 60 s for its answer, as the
+/// reference agent has it.
+const READ_TIMEOUT: Duration = Duration::from_secs(114);
+/// How long a lost data channel is dialled again. The gateway ends sessions by its own timers and
+/// says so when dialled; this bounds a session whose gateway is gone.
+const RECONNECT_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// How sessions run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node's id, for the record.
+    pub node_id: String,
+    /// Most sessions at once.
+    pub limit: usize,
+    /// Absolute path of a program of ours that takes the login step
+    /// ([`login::SUBCOMMAND`](crate::agent::host::login::SUBCOMMAND)).
+    pub program: PathBuf,
+    /// Soft limit of open files that sessions get, where the agent raised its own.
+    pub open_files: Option<u64>,
+    /// Language of the agent (`LANG`), handed on to sessions.
+    pub language: Option<OsString>,
+    /// Whose shell it is.
+    pub shell_user: ShellUser,
+    /// Longest wait at the end for acknowledgements of a client that is away.
+    pub drain: Duration,
+    /// The same for a client that is there; the shell's last output is on its way to it.
+    pub linger: Duration,
+    /// How long hung-up processes may take to end before they are killed.
+    pub grace: Duration,
+    /// Unacknowledged output kept per session.
+    pub send_window: Window,
+    /// Input received and not yet taken per session.
+    pub receive_window: Window,
+    /// Liveness of data channels.
+    pub pump: PumpSettings,
+}
+
+/// Whose shell a session opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShellUser {
+    /// The user the agent runs as.
+    Agent,
+    /// `ssm-user`, made when first needed. Only root can do this.
+    SsmUser,
+}
+
+impl ShellUser {
+    /// What the reference does: root's sessions are `ssm-user`'s, others are the agent's own.
+    pub fn by_privilege() -> Self {
+        if nix::unistd::geteuid().is_root() {
+            Self::SsmUser
+        } else {
+            Self::Agent
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults, for a node whose login step is taken by `program`.
+    pub fn new(node_id: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self {
+            node_id: node_id.into(),
+            limit: LIMIT,
+            program: program.into(),
+            open_files: None,
+            language: None,
+            shell_user: ShellUser::by_privilege(),
+            drain: channel::Settings::DRAIN,
+            linger: LINGER,
+            grace: GRACE,
+            send_window: Window::SEND,
+            receive_window: Window::RECEIVE,
+            pump: PumpSettings {
+                ping_interval: PING_INTERVAL,
+                read_timeout: READ_TIMEOUT,
+                ping_at_open: false,
+                reconnect_for: RECONNECT_FOR,
+            },
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A shell on a terminal, from its start to its end.
+//!
+//! One task moves bytes both ways. Nothing is dropped and neither direction blocks the other: output
+//! is read only while the data channel takes it, input is taken from the channel only while the
+//! terminal takes it.
+
+use std::io;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::select;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug, warn};
+
+use super::connection::{Connection, News};
+use super::end::End;
+use super::input::Input;
+use super::outcome::Outcome;
+use super::task::Session;
+use super::terminal::{self, DEFAULT_SIZE, Terminal};
+use crate::agent::host::process::ExitStatus;
+use crate::agent::host::pty::{KERNEL_BUFFER, Output};
+use crate::agent::host::utf8::{self, Utf8Boundary};
+use crate::agent::transcript::{About, Recorder};
+use crate::protocol::wire::control::SessionState;
+use crate::protocol::wire::{Payload, TerminalSize};
+use crate::transport::{Connector, Outgoing};
+
+/// What to run on the terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shell {
+    /// Text typed into the shell at its start; blank for none.
+    pub(super) profile: String,
+    /// A program and its arguments to run instead of the login shell; empty for the shell.
+    pub(super) command: Vec<String>,
+}
+
+/// Runs a shell session to its end. The terminal starts while the data channel is being dialled.
+pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector: C) -> Outcome {
+    let id = session.start.session_id.clone();
+    let mut opening = Opening {
+        connection: Connection::open(id.clone(), connector, &session.context.settings),
+        input: Input::default(),
+        size: None,
+    };
+    if !shell.profile.trim().is_empty() {
+        opening.input.push(format!("{}\n", shell.profile).into());
+    }
+    match opening.start(shell, &session).await {
+        Ok(terminal) => {
+            let running = Running::new(opening, terminal, session).await;
+            running.run().await
+        }
+        Err(end) => {
+            hang_up(opening.connection, &end, Vec::new(), &session).await;
+            end.outcome(id)
+        }
+    }
+}
+
+/// Ends the data channel as the end of the session demands.
+async fn hang_up(connection: Connection, end: &End, goodbye: Vec<Outgoing>, session: &Session) {
+    if end.leaves_somebody() {
+        connection.close(goodbye, &session.cancel).await;
+    } else {
+        connection.abort().await;
+    }
+}
+
+/// A session whose terminal does not exist yet.
+struct Opening {
+    connection: Connection,
+    input: Input,
+    size: Option<TerminalSize>,
+}
+
+impl Opening {
+    /// Starts the terminal, and keeps what the client says meanwhile.
+    async fn start(&mut self, shell: Shell, session: &Session) -> Result<Terminal, End> {
+        let mut starting = terminal::start(session, shell.command);
+        loop {
+            let news = select! {
+                () = session.cancel.cancelled() => return Err(End::of_cancelled(session)),
+                started = starting.started() => return started.map_err(End::NotStarted),
+                news = self.connection.inbox.news(), if self.input.has_room() => news,
+            };
+            match news {
+                News::Connected => self.connection.greet().await,
+                News::Input(bytes) => self.input.push(bytes),
+                News::Size(size) => self.size = Some(size),
+                News::Leave => return Err(End::Left),
+                News::Closed => return Err(End::Closed),
+                News::Lost(reason) => return Err(End::Lost(reason)),
+                News::Nothing => {}
+            }
+        }
+    }
+}
+
+/// What wakes a running session.
+enum Event {
+    Cancelled,
+    Exited(ExitStatus),
+    News(News),
+    /// The data channel takes more of the output that waits.
+    Room,
+    Output(io::Result<Output>),
+    Written(io::Result<usize>),
+}
+
+/// A session whose shell runs.
+struct Running {
+    session: Session,
+    connection: Connection,
+    terminal: Terminal,
+    input: Input,
+    /// Whether anybody may still write to the terminal.
+    output_open: bool,
+    boundary: Utf8Boundary,
+    /// Output that was read and recorded; its pieces wait for room in the data channel.
+    waiting: Bytes,
+    recorder: Recorder,
+    _writer: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    async fn new(opening: Opening, terminal: Terminal, session: Session) -> Self {
+        let about = about(&session, &terminal);
+        let (recorder, write) = session.context.transcript.start(about);
+        let writer = tokio::spawn(write.in_current_span());
+        let mut running = Self {
+            session,
+            connection: opening.connection,
+            terminal,
+            input: opening.input,
+            output_open: true,
+            boundary: Utf8Boundary::default(),
+            waiting: Bytes::new(),
+            recorder,
+            _writer: AbortOnDropHandle::new(writer),
+        };
+        if let Some(size) = opening.size {
+            running.resize(size).await;
+        }
+        running
+    }
+
+    async fn run(mut self) -> Outcome {
+        let end = loop {
+            let event = self.next_event().await;
+            if let Some(end) = self.handle(event).await {
+                break end;
+            }
+        };
+        debug!(?end, "the session is over");
+        self.finish(end).await
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let Connection {
+            outgoing, inbox, ..
+        } = &mut self.connection;
+        let Terminal { pty, processes, .. } = &mut self.terminal;
+        let is_waiting = !self.waiting.is_empty();
+        let wants_output = inbox.wants_output() && (is_waiting || self.output_open);
+        let output = async {
+            // Room first: what is read from the terminal must have a place to go. The room is still
+            // there when the output is sent, as nobody else sends.
+            match outgoing.reserve().await {
+                Ok(_room) if is_waiting => Event::Room,
+                Ok(_room) => Event::Output(pty.read().await),
+                // The pump is gone, and `news` is about to say so.
+                Err(_closed) => std::future::pending().await,
+            }
+        };
+        select! {
+            () = self.session.cancel.cancelled() => Event::Cancelled,
+            status = processes.exited() => Event::Exited(status),
+            news = inbox.news(), if self.input.has_room() => Event::News(news),
+            event = output, if wants_output => event,
+            written = pty.write(self.input.front()), if !self.input.is_empty() => {
+                Event::Written(written)
+            }
+        }
+    }
+
+    /// Does what an event asks for; gives the end if it is one.
+    async fn handle(&mut self, event: Event) -> Option<End> {
+        match event {
+            Event::Cancelled => return Some(End::of_cancelled(&self.session)),
+            Event::Exited(status) => return Some(End::Exited(status)),
+            Event::News(news) => return self.handle_news(news).await,
+            Event::Output(Ok(Output::Bytes(bytes))) => {
+                let bytes = self.boundary.push(bytes);
+                self.keep(bytes).await;
+                self.send_piece().await;
+            }
+            Event::Room => self.send_piece().await,
+            Event::Output(Ok(Output::None)) => {}
+            Event::Output(Ok(Output::End)) => self.output_open = false,
+            Event::Output(Err(error)) => {
+                warn!(%error, "cannot read from the terminal");
+                self.output_open = false;
+            }
+            Event::Written(Ok(count)) => {
+                let written = self.input.take(count);
+                self.recorder.input(written).await;
+            }
+            Event::Written(Err(error)) => {
+                debug!(%error, "nobody reads the input");
+                self.input.clear();
+            }
+        }
+        None
+    }
+
+    async fn handle_news(&mut self, news: News) -> Option<End> {
+        match news {
+            News::Connected => self.connection.greet().await,
+            News::Input(bytes) => self.input.push(bytes),
+            News::Size(size) => self.resize(size).await,
+            News::Leave => return Some(End::Left),
+            News::Closed => return Some(End::Closed),
+            News::Lost(reason) => return Some(End::Lost(reason)),
+            News::Nothing => {}
+        }
+        None
+    }
+
+    async fn resize(&mut self, size: TerminalSize) {
+        if let Err(error) = self.terminal.pty.resize(size) {
+            warn!(%error, ?size, "cannot set the size of the terminal");
+        }
+        self.recorder.resize(size).await;
+    }
+
+    /// Records output, which waits for being sent from then on.
+    async fn keep(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.recorder.output(bytes.clone()).await;
+            self.waiting = bytes;
+        }
+    }
+
+    /// Sends one message of the output that waits.
+    async fn send_piece(&mut self) {
+        if !self.waiting.is_empty() {
+            let size = self.connection.inbox.payload_size();
+            let piece = utf8::take_piece(&mut self.waiting, size);
+            let payload = Payload::Output(piece);
+            self.connection.send(Outgoing::Payload(payload)).await;
+        }
+    }
+
+    /// Sends all output that waits; once the deadline has passed, forgets it.
+    async fn send_waiting(&mut self, deadline: Instant) {
+        while !self.waiting.is_empty() {
+            if timeout_at(deadline, self.send_piece()).await.is_err() {
+                self.waiting.clear();
+            }
+        }
+    }
+
+    /// Reads and sends what the shell had written before it ended, and no more: a job that was left
+    /// behind may write for ever.
+    async fn put_out_the_rest(&mut self, deadline: Instant) {
+        let mut read = 0;
+        self.send_waiting(deadline).await;
+        while self.output_open && read < KERNEL_BUFFER {
+            match self.terminal.pty.read_now() {
+                Ok(Output::Bytes(bytes)) => {
+                    read += bytes.len();
+                    let bytes = self.boundary.push(bytes);
+                    self.keep(bytes).await;
+                    self.send_waiting(deadline).await;
+                }
+                Ok(Output::None | Output::End) | Err(_) => break,
+            }
+        }
+        let held = self.boundary.flush();
+        self.keep(held).await;
+        self.send_waiting(deadline).await;
+    }
+
+    /// Tells everybody, ends what is left of the processes, and closes the record.
+    async fn finish(mut self, end: End) -> Outcome {
+        let mut goodbye = Vec::new();
+        if let End::Exited(status) = end {
+            let patience = self.connection.patience(&self.session.cancel);
+            self.put_out_the_rest(Instant::now() + patience).await;
+            if self.connection.inbox.client_takes_exit_code() {
+                let code = Payload::ExitCode(status.code());
+                goodbye.push(Outgoing::Payload(code));
+            }
+            goodbye.push(Outgoing::State(SessionState::Terminating));
+        }
+        let Terminal { pty, processes, .. } = self.terminal;
+        drop(pty);
+        tokio::join!(
+            processes.end(self.session.context.settings.grace),
+            hang_up(self.connection, &end, goodbye, &self.session),
+        );
+        let report = self.recorder.finish(end.for_record()).await;
+        let mut outcome = end.outcome(self.session.start.session_id);
+        if let Some(problem) = report.problem {
+            warn!(
+                problem,
+                lost_bytes = report.lost_bytes,
+                "recording incomplete"
+            );
+            if !outcome.output.is_empty() {
+                outcome.output.push('\n');
+            }
+            outcome.output.push_str("recording incomplete: ");
+            outcome.output.push_str(&problem);
+        }
+        outcome
+    }
+}
+
+fn about(session: &Session, terminal: &Terminal) -> About {
+    let start = &session.start;
+    About {
+        session_id: start.session_id.clone(),
+        node_id: session.context.settings.node_id.clone(),
+        user: terminal.user.clone(),
+        owner: start.session_owner.clone(),
+        document: start.document_name.clone(),
+        reason: start.reason.clone(),
+        size: DEFAULT_SIZE,
+        started: SystemTime::now(),
+        command: terminal.command.clone(),
+    }
+}

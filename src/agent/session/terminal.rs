@@ -1,0 +1,113 @@
+//! Starts the terminal of a session: finds the user, spawns the login step on a pseudo-terminal.
+
+use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Span;
+
+use super::outcome::in_one_line;
+use super::settings::ShellUser;
+use super::task::{Context, Session};
+use crate::agent::host::login::{self, Request};
+use crate::agent::host::process::Processes;
+use crate::agent::host::pty::{self, Mode, Pty, SpawnError};
+use crate::agent::host::users::{Account, UserError};
+use crate::protocol::wire::{SessionId, TerminalSize};
+
+/// Size of a terminal until the client tells its own.
+pub(super) const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
+
+/// A terminal and what runs on it.
+pub(super) struct Terminal {
+    pub(super) pty: Pty,
+    pub(super) processes: Processes,
+    /// The user it runs as.
+    pub(super) user: String,
+    /// What runs on it, for the record.
+    pub(super) command: String,
+}
+
+/// Why there is no terminal.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TerminalError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+}
+
+/// A terminal that is being started. Dropped before it is there, what was started ends again.
+pub(super) struct Starting(AbortOnDropHandle<Result<Terminal, TerminalError>>);
+
+/// Starts a terminal with the login shell of the session's user, or with `command`.
+pub(super) fn start(session: &Session, command: Vec<String>) -> Starting {
+    let context = Arc::clone(&session.context);
+    let id = session.start.session_id.clone();
+    let span = Span::current();
+    // It forks, and it may ask a directory service for the user or create one.
+    let task = tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, command)));
+    Starting(AbortOnDropHandle::new(task))
+}
+
+impl Starting {
+    /// Waits for the terminal; the error is the text for the person. Cancel-safe until it returned.
+    pub(super) async fn started(&mut self) -> Result<Terminal, String> {
+        let reason = match (&mut self.0).await {
+            Ok(Ok(terminal)) => return Ok(terminal),
+            Ok(Err(error)) => in_one_line(&error),
+            Err(error) => in_one_line(&error),
+        };
+        // The words of the reference agent.
+        Err(format!("Unable to start command: {reason}"))
+    }
+}
+
+fn spawn(
+    context: &Context,
+    id: &SessionId,
+    command: Vec<String>,
+) -> Result<Terminal, TerminalError> {
+    let settings = &context.settings;
+    let (account, user) = match settings.shell_user {
+        ShellUser::Agent => (Account::current()?, None),
+        ShellUser::SsmUser => {
+            let account = context.ssm_user.ensure()?;
+            let name = account.name.clone();
+            (account, Some(name))
+        }
+    };
+    let shown = match &command[..] {
+        [] => account.shell.display().to_string(),
+        words => words.join(" "),
+    };
+    let mode = if command.is_empty() {
+        Mode::Interactive
+    } else {
+        Mode::Plain
+    };
+    let request = Request {
+        user,
+        session_id: Some(id.to_string()),
+        open_files: settings.open_files,
+        command: command.into_iter().map(Into::into).collect(),
+    };
+    let mut args = vec![login::SUBCOMMAND.into()];
+    args.extend(request.to_args());
+    let language = settings.language.as_ref();
+    let command = pty::Command {
+        program: settings.program.clone(),
+        args,
+        environment: language
+            .map(|language| ("LANG".into(), language.into()))
+            .into_iter()
+            .collect(),
+        mode,
+    };
+    let (pty, processes) = pty::spawn(&command, DEFAULT_SIZE)?;
+    Ok(Terminal {
+        pty,
+        processes,
+        user: account.name,
+        command: shown,
+    })
+}

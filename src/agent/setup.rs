@@ -1,0 +1,132 @@
+//! Turns the configuration and the command line's places into the rooms' own settings.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
+use super::identity::{self, share};
+use super::session::{self, ShellUser};
+use super::transcript;
+use crate::aws::Overrides;
+use crate::protocol::channel::Window;
+use crate::runtime::{limits, tls};
+
+/// Folder of the recordings in the log folder, unless the configuration names one.
+const RECORDINGS: &str = "sessions";
+
+/// The TLS configuration for every connection to the service.
+///
+/// # Errors
+/// If the configured file with certificate authorities cannot be read or used.
+pub fn tls(settings: &Settings) -> io::Result<Arc<rustls::ClientConfig>> {
+    match &settings.ca_file {
+        None => Ok(tls::client_config()),
+        Some(path) => tls::client_config_with(&std::fs::read(path)?),
+    }
+}
+
+/// Endpoints as the configuration overrides them.
+pub fn overrides(settings: &Settings) -> Overrides {
+    let endpoints = &settings.endpoints;
+    let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    Overrides {
+        service_domain: given(&endpoints.service_domain),
+        region: given(&endpoints.region),
+        ssm: given(&endpoints.ssm),
+        messages_region: given(&endpoints.messages_region),
+        messages: given(&endpoints.messages),
+    }
+}
+
+/// What the choice of an identity depends on.
+pub fn identity(settings: &Settings, state: &Path) -> identity::Settings {
+    let profile = &settings.profile;
+    let order = settings.identity.order.iter().map(|kind| match kind {
+        IdentityKind::OnPrem => identity::Kind::OnPrem,
+        IdentityKind::Ec2 => identity::Kind::Ec2,
+        IdentityKind::Ecs => identity::Kind::Ecs,
+        IdentityKind::Custom => identity::Kind::Custom,
+    });
+    let custom = settings
+        .identity
+        .custom
+        .iter()
+        .map(|entry| identity::CustomIdentity {
+            node_id: entry.instance_id.clone(),
+            region: entry.region.clone(),
+            credentials_provider: String::new(),
+        });
+    let share = credentials_file().map(|file| share::Settings {
+        file,
+        profile: profile.share_profile.clone(),
+        force: profile.force_update,
+    });
+    let days = i64::from(profile.key_auto_rotate_days);
+    identity::Settings {
+        state: state.to_owned(),
+        order: order.collect(),
+        custom: custom.collect(),
+        overrides: overrides(settings),
+        share: share.filter(|_| profile.share_credentials),
+        rotate_key_after: (days > 0).then(|| SignedDuration::from_hours(24 * days)),
+    }
+}
+
+/// How sessions run on `node_id`; `program` takes the login step.
+pub fn session(settings: &Settings, node_id: &str, program: PathBuf) -> session::Settings {
+    let own = &settings.session;
+    let defaults = session::Settings::new(node_id, program);
+    session::Settings {
+        limit: own.limit,
+        open_files: limits::raise_nofile_limit().ok().map(|limit| limit.soft),
+        language: std::env::var_os("LANG"),
+        shell_user: match own.default_user {
+            DefaultUser::ByPrivilege => ShellUser::by_privilege(),
+            DefaultUser::Agent => ShellUser::Agent,
+        },
+        drain: own.drain,
+        send_window: Window {
+            bytes: own.send_window,
+            ..defaults.send_window
+        },
+        ..defaults
+    }
+}
+
+/// How sessions are recorded, in the log folder unless the configuration says otherwise.
+pub fn transcript(settings: &Settings, logs: &Path) -> Option<transcript::Settings> {
+    let own = settings.transcript.as_ref()?;
+    let formats = own.formats.iter().map(|format| match format {
+        RecordingFormat::Cast => transcript::Format::Cast,
+        RecordingFormat::Log => transcript::Format::Log,
+    });
+    Some(transcript::Settings {
+        directory: own
+            .directory
+            .clone()
+            .unwrap_or_else(|| logs.join(RECORDINGS)),
+        formats: formats.collect(),
+        retention: own.retention,
+        quota: own.quota,
+        record_input: own.record_input,
+        spool: own.spool,
+    })
+}
+
+/// The shared credentials file, found as the reference does: the variable, `$HOME`, passwd's home.
+fn credentials_file() -> Option<PathBuf> {
+    let named = std::env::var_os("AWS_SHARED_CREDENTIALS_FILE").filter(|name| !name.is_empty());
+    named.map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+        let home = home.map(PathBuf::from).or_else(|| {
+            let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+                .ok()
+                .flatten();
+            user.map(|user| user.dir)
+        });
+        home.map(|home| home.join(".aws/credentials"))
+    })
+}

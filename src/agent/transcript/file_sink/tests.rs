@@ -1,0 +1,228 @@
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::agent::transcript::{End, Report, Settings, Transcript};
+use crate::protocol::wire::{SessionId, TerminalSize};
+
+#[tokio::test]
+async fn files_hold_the_bytes_that_were_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent: Vec<Bytes> = vec![
+        "hello \u{1b}[31mred\u{1b}[0m\r\n".into(),
+        Bytes::from_static(b"cut \xe2\x82"),
+        Bytes::from_static(b"\xac \xff\x00\x07"),
+        Bytes::from(vec![b'"'; 300_000]),
+    ];
+
+    let report = record(settings(folder.path()), &sent).await;
+
+    assert_eq!((report.lost_bytes, &report.problem), (0, &None));
+    let [cast, log] = &report.files[..] else {
+        panic!("two files in {:?}", report.files);
+    };
+    assert_eq!(cast, &folder.path().join("new/alice-1.cast"));
+    assert_eq!(log, &folder.path().join("new/alice-1.log"));
+    assert_eq!(fs::read(log).unwrap(), sent.concat());
+    assert_eq!(replay(cast), String::from_utf8_lossy(&sent.concat()));
+}
+
+#[tokio::test]
+async fn cast_has_times_that_never_go_back_and_the_size_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let transcript = Transcript::new(Some(settings(folder.path())));
+    let (mut recorder, writer) = transcript.start(about("alice-1"));
+    let writer = tokio::spawn(writer);
+
+    for cols in 80..90 {
+        recorder.output("x".into()).await;
+        recorder.resize(TerminalSize { cols, rows: 24 }).await;
+    }
+    let report = recorder.finish(end()).await;
+    writer.await.unwrap();
+
+    let events = events(&report.files[0]);
+    assert!(events.is_sorted_by(|a, b| a.0 <= b.0));
+    let sizes = events.iter().filter(|(_, code, _)| code == "r");
+    let sizes: Vec<&str> = sizes.map(|(_, _, text)| text.as_str()).collect();
+    assert_eq!((sizes.len(), sizes[0], sizes[9]), (10, "80x24", "89x24"));
+    let (_, code, text) = events.last().unwrap();
+    assert_eq!(code, "m");
+    assert_eq!(text, "session ended: the shell exited, exit status 3");
+}
+
+#[tokio::test]
+async fn recordings_are_private() {
+    let folder = tempfile::tempdir().unwrap();
+
+    let report = record(settings(folder.path()), &["x".into()]).await;
+
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path().join("new")), 0o700);
+    for file in &report.files {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn folder_that_cannot_be_made_costs_the_recording_and_not_the_session() {
+    let settings = Settings {
+        directory: "/proc/recordings".into(),
+        ..settings(Path::new("/unused"))
+    };
+
+    let report = record(settings, &["x".into()]).await;
+
+    assert_eq!(report.files, Vec::<PathBuf>::new());
+    assert_eq!(report.lost_bytes, 1);
+    let problem = report.problem.unwrap();
+    assert!(
+        problem.starts_with("cannot write /proc/recordings: "),
+        "{problem}"
+    );
+}
+
+#[test]
+fn full_disk_is_an_error_and_what_it_refused_is_written_when_it_has_room() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in Format::ALL {
+        let mut recording = recording(format, &settings(folder.path()));
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        recording.open = Some(open_file(full, Path::new("/dev/full")));
+        let batch = [entry(Bytes::from_static(b"cut \xe2\x82"))];
+
+        let error = recording.append(&batch).unwrap_err();
+
+        let text = error.chain();
+        assert!(text.contains("No space left on device"), "{text}");
+        let path = folder.path().join("there-is-room");
+        let file = File::create(&path).unwrap();
+        recording.open = Some(open_file(file, &path));
+        recording.append(&batch).unwrap();
+        recording
+            .append(&[entry(Bytes::from_static(b"\xac"))])
+            .unwrap();
+        match format {
+            Format::Cast => assert_eq!(replay(&path), "cut €"),
+            Format::Log => assert_eq!(fs::read_to_string(&path).unwrap(), "cut €"),
+        }
+    }
+}
+
+#[test]
+fn batch_that_was_written_in_part_is_cut_off_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.quota = 300_000;
+    for format in Format::ALL {
+        let mut recording = recording(format, &settings);
+        recording.append(&[entry("kept".into())]).unwrap();
+        let too_much: Vec<Entry> = (0..80).map(|_| entry(vec![b'x'; 4096].into())).collect();
+
+        let error = recording.append(&too_much).unwrap_err();
+        recording.append(&[entry(", kept".into())]).unwrap();
+
+        assert!(matches!(error, SinkError::Quota { quota: 300_000, .. }));
+        let path = recording.open.as_ref().unwrap().path.clone();
+        match format {
+            Format::Cast => assert_eq!(replay(&path), "kept, kept"),
+            Format::Log => assert_eq!(fs::read_to_string(&path).unwrap(), "kept, kept"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn second_session_of_the_same_name_does_not_overwrite_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+
+    let first = record(settings(folder.path()), &["first".into()]).await;
+    let second = record(settings(folder.path()), &["second".into()]).await;
+
+    assert_eq!(replay(&first.files[0]), "first");
+    assert_eq!(second.files[0], folder.path().join("new/alice-1.2.cast"));
+    assert_eq!(replay(&second.files[0]), "second");
+}
+
+async fn record(settings: Settings, output: &[Bytes]) -> Report {
+    let transcript = Transcript::new(Some(settings));
+    let (mut recorder, writer) = transcript.start(about("alice-1"));
+    let writer = tokio::spawn(writer);
+    for bytes in output {
+        recorder.output(bytes.clone()).await;
+    }
+    let report = recorder.finish(end()).await;
+    writer.await.unwrap();
+    report
+}
+
+fn recording(format: Format, settings: &Settings) -> Recording {
+    let shelf = Arc::new(Shelf::new(settings));
+    let sink = FileSink::new(format, shelf, Arc::new(about("alice-1")));
+    sink.recording.unwrap()
+}
+
+fn open_file(file: File, path: &Path) -> OpenFile {
+    OpenFile {
+        path: path.to_owned(),
+        file,
+        length: 0,
+        torn: false,
+    }
+}
+
+fn entry(bytes: Bytes) -> Entry {
+    Entry {
+        at: Duration::from_secs(1),
+        event: Event::Output(bytes),
+    }
+}
+
+fn events(cast: &Path) -> Vec<(f64, String, String)> {
+    let text = fs::read_to_string(cast).unwrap();
+    let mut lines = text.lines();
+    let header: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_eq!(header["version"], 2);
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn replay(cast: &Path) -> String {
+    let outputs = events(cast).into_iter().filter(|(_, code, _)| code == "o");
+    outputs.map(|(_, _, text)| text).collect()
+}
+
+fn end() -> End {
+    End {
+        reason: "the shell exited".into(),
+        exit_code: Some(3),
+    }
+}
+
+pub(in crate::agent::transcript) fn settings(folder: &Path) -> Settings {
+    Settings {
+        directory: folder.join("new"),
+        formats: vec![Format::Cast, Format::Log],
+        retention: Duration::from_secs(3600),
+        quota: 100 << 20,
+        record_input: false,
+        spool: crate::agent::transcript::DEFAULT_SPOOL,
+    }
+}
+
+pub(in crate::agent::transcript) fn about(session: &str) -> About {
+    About {
+        session_id: SessionId::new(session).unwrap(),
+        node_id: "mi-0123".into(),
+        user: "ssm-user".into(),
+        owner: "arn:aws:iam::1:user/alice".into(),
+        document: "SSM-SessionManagerRunShell".into(),
+        reason: String::new(),
+        size: TerminalSize { cols: 80, rows: 24 },
+        started: SystemTime::now(),
+        command: "/bin/bash".into(),
+    }
+}

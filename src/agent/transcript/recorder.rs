@@ -1,0 +1,181 @@
+//! The session's end of a recording.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, warn};
+
+use super::entry::{End, Entry, Event, Report};
+use super::spool::{Offer, Spool};
+use crate::protocol::wire::TerminalSize;
+
+/// Longest time that a slow sink holds a session back before its entries are dropped. Two seconds
+/// bridge a write-back burst of a busy disk, and a person does not take the session for dead yet.
+pub const STALL_LIMIT: Duration = Duration::from_secs(2);
+/// Longest time that the end of a session waits for the last entries to be written.
+pub const FINISH_LIMIT: Duration = Duration::from_secs(2);
+/// Shorter data is copied, so that a few bytes do not keep the large read buffer that they are part
+/// of alive until they are written.
+const COPY_BELOW: usize = 4096;
+
+/// Records one session. Its methods never fail; each waits at most [`STALL_LIMIT`] in one stall.
+///
+/// Dropped without [`Recorder::finish`], it ends the recording with a reason that says so.
+pub struct Recorder {
+    span: Span,
+    origin: Instant,
+    record_input: bool,
+    spools: Vec<Arc<Spool>>,
+    abandon: CancellationToken,
+}
+
+impl Recorder {
+    /// A recorder in front of these spools; `abandon` ends their writer.
+    pub(super) fn new(
+        spools: Vec<Arc<Spool>>,
+        record_input: bool,
+        abandon: CancellationToken,
+        span: Span,
+    ) -> Self {
+        Self {
+            span,
+            origin: Instant::now(),
+            record_input,
+            spools,
+            abandon,
+        }
+    }
+
+    /// Records bytes sent to the person.
+    pub async fn output(&mut self, bytes: Bytes) {
+        self.data(bytes, Event::Output).await;
+    }
+
+    /// Records bytes of the error stream sent to the person.
+    pub async fn error_output(&mut self, bytes: Bytes) {
+        self.data(bytes, Event::ErrorOutput).await;
+    }
+
+    /// Records what the person typed, if the settings want it.
+    pub async fn input(&mut self, bytes: Bytes) {
+        if self.record_input {
+            self.data(bytes, Event::Input).await;
+        }
+    }
+
+    /// Records a new size of the terminal.
+    pub async fn resize(&mut self, size: TerminalSize) {
+        self.record(Event::Resize(size)).await;
+    }
+
+    /// Ends the recording and waits up to [`FINISH_LIMIT`] until it is written.
+    pub async fn finish(self, end: End) -> Report {
+        let at = self.origin.elapsed();
+        for spool in &self.spools {
+            spool.close(at, end.clone());
+        }
+        let finished = join_all(self.spools.iter().map(|spool| spool.finished()));
+        let in_time = timeout_at(Instant::now() + FINISH_LIMIT, finished).await;
+        if in_time.is_err() {
+            self.give_up();
+        }
+        self.report()
+    }
+
+    async fn data(&mut self, bytes: Bytes, event: impl FnOnce(Bytes) -> Event) {
+        if bytes.is_empty() || self.spools.is_empty() {
+            return;
+        }
+        let bytes = if bytes.len() < COPY_BELOW {
+            Bytes::copy_from_slice(&bytes)
+        } else {
+            bytes
+        };
+        self.record(event(bytes)).await;
+    }
+
+    async fn record(&mut self, event: Event) {
+        let entry = Entry {
+            at: self.origin.elapsed(),
+            event,
+        };
+        let mut deadline = None;
+        for spool in &self.spools {
+            if spool.offer(&entry) == Offer::Full {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + STALL_LIMIT);
+                if offer_until(spool, &entry, deadline).await == Patience::Lost {
+                    warn!(
+                        parent: &self.span,
+                        "session is not recorded, the disk is too slow; it goes on without"
+                    );
+                }
+            }
+        }
+    }
+
+    fn give_up(&self) {
+        let problem = format!(
+            "the end of the recording was not written within {} s",
+            FINISH_LIMIT.as_secs()
+        );
+        warn!(parent: &self.span, "{problem}");
+        for spool in &self.spools {
+            spool.detach(&problem);
+        }
+        self.abandon.cancel();
+    }
+
+    fn report(&self) -> Report {
+        let mut report = Report::default();
+        for outcome in self.spools.iter().map(|spool| spool.outcome()) {
+            report.files.extend(outcome.file);
+            report.lost_bytes = report.lost_bytes.max(outcome.lost);
+            report.problem = report.problem.or(outcome.problem);
+        }
+        report
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        for spool in &self.spools {
+            spool.close(
+                self.origin.elapsed(),
+                End {
+                    reason: "the session broke off".to_owned(),
+                    exit_code: None,
+                },
+            );
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Kept,
+    /// For the first time in this recording.
+    Lost,
+}
+
+/// Waits for room until `deadline`; the sinks share it, so that two slow ones do not stall twice.
+async fn offer_until(spool: &Spool, entry: &Entry, deadline: Instant) -> Patience {
+    let mut patience = Patience::Kept;
+    loop {
+        let waited = timeout_at(deadline, spool.room()).await;
+        if waited.is_err() && spool.stall(slow()) {
+            patience = Patience::Lost;
+        }
+        if spool.offer(entry) != Offer::Full {
+            return patience;
+        }
+    }
+}
+
+fn slow() -> String {
+    let seconds = STALL_LIMIT.as_secs();
+    format!("the recording did not take data for {seconds} s")
+}

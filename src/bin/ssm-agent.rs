@@ -1,0 +1,7 @@
+//! The agent.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ssm_agent::agent::main()
+}

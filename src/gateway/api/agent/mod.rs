@@ -1,0 +1,65 @@
+//! What agents ask for: registration, credentials, reports, and what the gateway has nothing for yet.
+//!
+//! A node speaks for itself only: wherever a request names a node, it must be the one that signed.
+
+mod delivery;
+mod empty;
+mod registration;
+mod report;
+
+use super::ApiState;
+use super::answer::{ApiError, read, reply};
+
+pub(super) use registration::{register, replace_key, role_token};
+
+/// Runs `operation` of the Systems Manager service for the node `node_id`.
+///
+/// # Errors
+/// Those of the operation, `AccessDeniedException` if it is none for nodes.
+pub(super) async fn call(
+    state: &ApiState,
+    operation: &str,
+    node_id: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, ApiError> {
+    match operation {
+        "UpdateInstanceInformation" => reply(&report::update(state, node_id, read(body)?).await?),
+        _ => match empty::answer(operation, node_id, &read(body)?)? {
+            Some(answer) => reply(&answer),
+            None => Err(denied(node_id, "ssm", operation)),
+        },
+    }
+}
+
+/// Runs `operation` of the message delivery service for the node `node_id`.
+///
+/// # Errors
+/// Those of the operation.
+pub(super) async fn call_delivery(
+    state: &ApiState,
+    operation: &str,
+    node_id: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, ApiError> {
+    delivery::call(state, operation, node_id, body).await
+}
+
+/// Checks that a request of `node_id` that names the node `named` speaks for itself. One that
+/// names none does.
+///
+/// # Errors
+/// `AccessDeniedException`.
+fn speaks_for_itself(node_id: &str, named: Option<&str>) -> Result<(), ApiError> {
+    match named {
+        Some(named) if named != node_id => Err(ApiError::access_denied(format!(
+            "{node_id} is not authorized to speak for {named}"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn denied(node_id: &str, service: &str, operation: &str) -> ApiError {
+    ApiError::access_denied(format!(
+        "node {node_id} is not authorized to perform: {service}:{operation}"
+    ))
+}

@@ -1,0 +1,40 @@
+//! What people and their tools ask for: sessions, nodes, activations.
+
+mod activations;
+mod documents;
+mod node_filter;
+mod nodes;
+mod sessions;
+mod start_session;
+
+use super::answer::{ApiError, read, reply};
+use super::{ApiState, Arrival};
+
+/// Runs `operation` for the person `owner` (an ARN).
+///
+/// # Errors
+/// Those of the operation, `UnknownOperationException` if there is none of that name.
+pub(super) async fn call(
+    state: &ApiState,
+    operation: &str,
+    owner: &str,
+    arrival: Option<Arrival>,
+    body: &[u8],
+) -> Result<Vec<u8>, ApiError> {
+    match operation {
+        "StartSession" => reply(&start_session::start(state, owner, arrival, read(body)?).await?),
+        "ResumeSession" => reply(&sessions::resume(state, owner, arrival, read(body)?).await?),
+        "TerminateSession" => reply(&sessions::terminate(state, read(body)?).await?),
+        "DescribeSessions" => reply(&sessions::describe(state, read(body)?).await?),
+        "GetConnectionStatus" => reply(&nodes::connection_status(state, read(body)?)?),
+        "DescribeInstanceInformation" => reply(&nodes::describe(state, read(body)?).await?),
+        "DeregisterManagedInstance" => reply(&nodes::deregister(state, read(body)?).await?),
+        "CreateActivation" => reply(&activations::create(state, read(body)?).await?),
+        "DescribeActivations" => reply(&activations::describe(state, read(body)?).await?),
+        "DeleteActivation" => reply(&activations::delete(state, read(body)?).await?),
+        _ => Err(ApiError::new(
+            "UnknownOperationException",
+            format!("this gateway has no operation {operation}"),
+        )),
+    }
+}

@@ -1,0 +1,5 @@
+//! The broker between stand-ins for agent and client, over in-memory streams and a paused clock.
+
+mod lifecycle;
+mod relaying;
+mod stand_in;

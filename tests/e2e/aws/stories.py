@@ -1,0 +1,413 @@
+"""Stories with the AWS CLI and boto3 against our gateway, our agent and our plugin.
+
+Called by tests/e2e/aws/run with the folder of the compiled programs. Every program runs with its
+own temporary folder on the loopback interface; all are ended at the end.
+"""
+
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config
+
+PROGRAMS = os.path.abspath(sys.argv[1])
+DEADLINE = 30.0
+
+
+class Failure(Exception):
+    """A story did not go as it should."""
+
+
+def check(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+def eventually(what, attempt, deadline=DEADLINE):
+    """Calls `attempt` until it returns something true."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        result = attempt()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise Failure(f"not within {deadline} s: {what}")
+
+
+class World:
+    """A gateway with one registered, running agent."""
+
+    def __init__(self):
+        self.root = tempfile.mkdtemp(prefix="ssm-aws-")
+        self.processes = []
+        self.log = open(os.path.join(self.root, "log"), "wb")
+
+    def start(self):
+        state = self.path("gateway")
+        gateway = self.spawn(["ssm-gateway", "serve", "--state", state, "--listen", "127.0.0.1:0"], subprocess.PIPE)
+        line = gateway.stdout.readline().decode()
+        found = re.search(r"https://[0-9.:]+", line)
+        check(found, f"the gateway said {line!r} instead of its address")
+        self.url = found.group(0)
+        self.ca = os.path.join(state, "ca.pem")
+        created = subprocess.run([self.program("ssm-gateway"), "access", "create", "tester", "--json", "--state", state],
+                                 check=True, capture_output=True)
+        key = json.loads(created.stdout)
+        self.environment = {
+            "PATH": PROGRAMS + ":" + os.environ["PATH"],
+            "HOME": self.root,
+            "LANG": "C.UTF-8",
+            "TERM": "xterm-256color",
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+            "AWS_CA_BUNDLE": self.ca,
+            "SSL_CERT_FILE": self.ca,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        self.ssm = self.client(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def client(self, access_key, secret):
+        return boto3.client("ssm", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id=access_key,
+                            aws_secret_access_key=secret, verify=self.ca,
+                            config=Config(retries={"max_attempts": 1}))
+
+    def start_agent(self):
+        activation = self.ssm.create_activation(IamRole="any", DefaultInstanceName="story", RegistrationLimit=1)
+        config = self.path("agent.json")
+        with open(config, "w") as file:
+            json.dump({"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
+                       "Identity": {"ConsumptionOrder": ["OnPrem"]},
+                       "SsmAgent": {"Session": {"DefaultUser": "self"}}}, file)
+        self.agent_arguments = ["--config", config, "--state-dir", self.path("agent"), "--log-dir", self.path("agent-log")]
+        registered = subprocess.run(
+            [self.program("ssm-agent"), "-register", "-code", activation["ActivationCode"], "-id",
+             activation["ActivationId"], "-region", "us-east-1", "-y", *self.agent_arguments],
+            env=self.environment, capture_output=True)
+        check(registered.returncode == 0, f"registration failed: {registered.stderr.decode()}")
+        self.node = re.search(r"mi-[0-9a-f]{17}", registered.stdout.decode()).group(0)
+        self.agent = self.spawn(["ssm-agent", *self.agent_arguments])
+        eventually("the agent is connected",
+                   lambda: self.ssm.get_connection_status(Target=self.node)["Status"] == "connected")
+
+    def spawn(self, arguments, stdout=None):
+        environment = getattr(self, "environment", {**os.environ, "HOME": self.root})
+        process = subprocess.Popen([self.program(arguments[0]), *arguments[1:]], stdin=subprocess.DEVNULL,
+                                   stdout=stdout or self.log, stderr=self.log, env=environment)
+        self.processes.append(process)
+        return process
+
+    def path(self, name):
+        return os.path.join(self.root, name)
+
+    @staticmethod
+    def program(name):
+        return os.path.join(PROGRAMS, name)
+
+    def end(self):
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in reversed(self.processes):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.log.close()
+
+
+class Terminal:
+    """A program on a terminal of its own, driven by what it prints."""
+
+    def __init__(self, arguments, environment, rows=30, cols=100):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe(arguments[0], arguments, environment)
+        self.resize(rows, cols)
+        self.seen = b""
+
+    def resize(self, rows, cols):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def read(self, wait):
+        ready, _, _ = select.select([self.fd], [], [], wait)
+        if not ready:
+            return False
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return None
+            raise
+        self.seen += data
+        return bool(data) or None
+
+    def expect(self, pattern, start=0, deadline=DEADLINE):
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            found = re.search(pattern, self.seen[start:])
+            if found:
+                return found
+            if self.read(0.2) is None:
+                break
+        raise Failure(f"{pattern!r} did not appear, but {self.seen[start:][-2000:]!r}")
+
+    def send(self, data):
+        """Writes while reading, as a person's terminal does."""
+        while data:
+            _, writable, _ = select.select([], [self.fd], [], 0.02)
+            if writable:
+                data = data[os.write(self.fd, data[:512]):]
+            self.read(0)
+
+    def run(self, command, pattern):
+        start = len(self.seen)
+        self.send(command.encode() + b"\r")
+        return self.expect(pattern, start)
+
+    def wait(self, deadline=DEADLINE):
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            self.read(0.1)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                while self.read(0):
+                    pass
+                os.close(self.fd)
+                return os.waitstatus_to_exitcode(status)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        raise Failure(f"the program did not end, its last words: {self.seen[-500:]!r}")
+
+
+def error_code(call, **arguments):
+    try:
+        call(**arguments)
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+    return None
+
+
+def boto3_sees_the_node_and_its_sessions(world):
+    ssm = world.ssm
+    nodes = ssm.describe_instance_information()["InstanceInformationList"]
+    check([node["InstanceId"] for node in nodes] == [world.node], f"{nodes}")
+    check(nodes[0]["PingStatus"] == "Online" and nodes[0]["PlatformType"] == "Linux", f"{nodes}")
+    check(nodes[0]["ResourceType"] == "ManagedInstance", f"{nodes}")
+    started = ssm.start_session(Target=world.node, Reason="a story")
+    check(started["StreamUrl"].startswith("wss://") and started["TokenValue"], f"{started.keys()}")
+    active = ssm.describe_sessions(State="Active")["Sessions"]
+    check(started["SessionId"] in [session["SessionId"] for session in active], f"{active}")
+    resumed = ssm.resume_session(SessionId=started["SessionId"])
+    check(resumed["TokenValue"] and resumed["TokenValue"] != started["TokenValue"], "a fresh token")
+    ssm.terminate_session(SessionId=started["SessionId"])
+    ended = eventually("the session is in the history", lambda: [
+        session for session in ssm.describe_sessions(State="History")["Sessions"]
+        if session["SessionId"] == started["SessionId"]])
+    check(ended[0]["Target"] == world.node and ended[0]["Reason"] == "a story", f"{ended}")
+
+
+def boto3_gets_errors_in_awss_shapes(world):
+    ssm = world.ssm
+    check(error_code(ssm.start_session, Target="mi-00000000000000000") == "TargetNotConnected", "unknown target")
+    check(error_code(ssm.start_session, Target=world.node, DocumentName="No-Such") == "InvalidDocument", "document")
+    check(error_code(ssm.terminate_session, SessionId="nobody-0123456789abcdef0") in
+          (None, "DoesNotExistException"), "unknown session")
+    check(error_code(ssm.deregister_managed_instance, InstanceId="mi-00000000000000000") == "InvalidInstanceId", "node")
+    check(error_code(ssm.delete_activation, ActivationId="00000000-0000-0000-0000-000000000000") ==
+          "InvalidActivationId", "activation")
+    wrong_secret = world.client(world.environment["AWS_ACCESS_KEY_ID"], "x" * 40)
+    check(error_code(wrong_secret.describe_sessions, State="Active") in
+          ("InvalidSignatureException", "SignatureDoesNotMatch"), "secret")
+    unknown_key = world.client("AKIAAAAAAAAAAAAAAAAA", "x" * 40)
+    check(error_code(unknown_key.describe_sessions, State="Active") == "UnrecognizedClientException", "key")
+
+
+def boto3_pages_through_activations(world):
+    ssm = world.ssm
+    made = {ssm.create_activation(IamRole="r", Description=f"page {n}")["ActivationId"] for n in range(7)}
+    pages = list(ssm.get_paginator("describe_activations").paginate(PaginationConfig={"PageSize": 2}))
+    found = {activation["ActivationId"] for page in pages for activation in page["ActivationList"]}
+    check(made <= found and len(pages) >= 4, f"{len(pages)} pages")
+    for activation in made:
+        ssm.delete_activation(ActivationId=activation)
+
+
+def start_cli_shell(world, aws, **size):
+    before = set(recordings(world))
+    terminal = Terminal([aws, "ssm", "start-session", "--target", world.node, "--endpoint-url", world.url],
+                        world.environment, **size)
+    terminal.expect(rb"[$#] ")
+    terminal.before = before
+    return terminal
+
+
+def recordings(world):
+    return glob.glob(os.path.join(world.root, "agent-log", "**", "*.log"), recursive=True) + \
+        glob.glob(os.path.join(world.root, "agent", "**", "*.log"), recursive=True)
+
+
+def recorded_since(world, before):
+    new = eventually("the recording is there", lambda: [path for path in recordings(world) if path not in before])
+    return new[0]
+
+
+def cli_shell_works(world, aws):
+    terminal = start_cli_shell(world, aws, rows=31, cols=97)
+    terminal.run("PS1='rdy> '", rb"rdy> $")
+    terminal.run("stty size", rb"\r\n31 97\r\n")
+    terminal.resize(40, 120)
+    eventually("the new size arrives",
+               lambda: re.search(rb"40 120\r\n", terminal.run("stty size", rb"\d+ \d+\r\n").string[-200:]))
+    terminal.send(b"sleep 1000\r")
+    terminal.expect(rb"sleep 1000\r\n")
+    terminal.send(b"\x03")
+    terminal.run("echo interrupted=$?", rb"interrupted=130\r\n")
+    terminal.run("printf 'h\\303\\251llo \\342\\202\\254\\n'", "h\u00e9llo \u20ac\r\n".encode())
+    terminal.send(b"exit 5\r")
+    check(terminal.wait() in (0, 5, 255), "exit")
+
+
+def cli_paste_of_a_megabyte_loses_nothing(world, aws):
+    terminal = start_cli_shell(world, aws)
+    target = world.path("pasted")
+    text = os.urandom(786432).hex().encode()[:1048576]
+    start = len(terminal.seen)
+    terminal.send(f"stty raw -echo; printf rea; printf dy; head -c {len(text)} >{target}; stty sane; echo do''ne\r".encode())
+    terminal.expect(rb"ready", start)
+    terminal.send(text)
+    terminal.expect(rb"done", start, deadline=60)
+    with open(target, "rb") as file:
+        check(hashlib.sha256(file.read()).digest() == hashlib.sha256(text).digest(), "the paste arrived changed")
+    terminal.send(b"exit\r")
+    terminal.wait()
+
+
+def cli_recording_replays_byte_for_byte(world, aws):
+    terminal = start_cli_shell(world, aws)
+    terminal.run("vi -u NONE /etc/passwd", rb"root:")
+    terminal.send(b"/daemon\r")
+    terminal.send(b":q!\r")
+    terminal.run("seq 1 2000; printf '\\033[31mred\\033[0m\\377\\n'", rb"red\x1b\[0m\xff\r\n")
+    terminal.send(b"exit\r")
+    terminal.wait()
+    log = recorded_since(world, terminal.before)
+    session = os.path.basename(log)[: -len(".log")]
+    eventually("the recording is complete", lambda: os.path.exists(log) and open(log, "rb").read() in terminal.seen
+               and len(open(log, "rb").read()) > 8000)
+    cast = log[: -len(".log")] + ".cast"
+    with open(cast, "rb") as file:
+        lines = [json.loads(line) for line in file.read().splitlines()]
+    check(lines[0]["version"] == 2 and lines[0]["width"] > 0, f"{lines[0]}")
+    replayed = "".join(event[2] for event in lines[1:] if event[1] == "o")
+    expected = open(log, "rb").read().decode("utf-8", "replace")
+    check(replayed == expected, f"the cast of {session} differs from the log")
+
+
+def cli_leaves_with_tilde_dot(world, aws):
+    terminal = start_cli_shell(world, aws)
+    terminal.send(b"\r")
+    terminal.expect(rb"[$#] $")
+    terminal.send(b"~.")
+    terminal.wait()
+
+
+def vim_in_tmux_draws_and_follows_the_size(world, aws):
+    tmux = ["tmux", "-S", world.path("tmux"), "-f", "/dev/null"]
+
+    def screen():
+        return subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, env=world.environment).stdout.decode()
+
+    def keys(*names):
+        subprocess.run([*tmux, "send-keys", *names], check=True, env=world.environment)
+
+    with open(world.path("poem"), "w") as file:
+        file.writelines(f"line {n} of the poem\n" for n in range(1, 200))
+    command = f"{aws} ssm start-session --target {world.node} --endpoint-url {world.url}"
+    subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", command], check=True, env=world.environment)
+    try:
+        eventually("a prompt", lambda: re.search(r"[$#] ", screen()))
+        keys(f"vi -u NONE {world.path('poem')}", "Enter")
+        eventually("vim shows the file", lambda: "line 23 of the poem" in screen())
+        subprocess.run([*tmux, "resize-window", "-x", "90", "-y", "40"], check=True, env=world.environment)
+        eventually("vim fills the larger window", lambda: "line 39 of the poem" in screen())
+        keys("G", "o", "the end", "Escape")
+        eventually("vim went to the end", lambda: "the end" in screen() and "line 199" in screen())
+        keys(":wq", "Enter")
+        eventually("the file is written", lambda: open(world.path("poem")).read().endswith("the end\n"))
+        keys("exit", "Enter")
+        eventually("the window is gone", lambda: subprocess.run(
+            [*tmux, "has-session"], capture_output=True, env=world.environment).returncode != 0)
+    finally:
+        subprocess.run([*tmux, "kill-server"], capture_output=True, env=world.environment)
+
+
+def killed_agent_ends_the_cli_within_ten_seconds(world, aws):
+    terminal = start_cli_shell(world, aws)
+    world.agent.kill()
+    world.agent.wait()
+    start = time.monotonic()
+    terminal.wait(deadline=10)
+    print(f"      ended {time.monotonic() - start:.1f} s after the kill")
+    world.agent = world.spawn(["ssm-agent", *world.agent_arguments])
+    eventually("the agent is back",
+               lambda: world.ssm.get_connection_status(Target=world.node)["Status"] == "connected")
+
+
+API_STORIES = [boto3_sees_the_node_and_its_sessions, boto3_gets_errors_in_awss_shapes, boto3_pages_through_activations]
+CLI_STORIES = [cli_shell_works, cli_paste_of_a_megabyte_loses_nothing, cli_recording_replays_byte_for_byte,
+               cli_leaves_with_tilde_dot, vim_in_tmux_draws_and_follows_the_size,
+               killed_agent_ends_the_cli_within_ten_seconds]
+
+
+def main():
+    clients = {"AWS CLI v1 (PyPI)": os.path.join(os.path.dirname(sys.executable), "aws")}
+    if os.path.exists("/usr/bin/aws"):
+        clients["AWS CLI v2 (Debian)"] = "/usr/bin/aws"
+    stories = [(story.__name__, story, ()) for story in API_STORIES]
+    stories += [(f"{story.__name__}, {name}", story, (path,)) for name, path in clients.items() for story in CLI_STORIES]
+    only = sys.argv[2] if len(sys.argv) > 2 else ""
+    world = World()
+    passed, failed = 0, 0
+    try:
+        world.start()
+        world.start_agent()
+        for name, story, arguments in stories:
+            if only not in name:
+                continue
+            began = time.monotonic()
+            try:
+                story(world, *arguments)
+                passed += 1
+                print(f"ok    {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            except Exception as error:  # a story may fail in any way; the others still run
+                failed += 1
+                print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
+    finally:
+        world.end()
+        if failed or passed == 0:
+            with open(world.path("log"), "rb") as log:
+                sys.stdout.write(log.read()[-20000:].decode("utf-8", "replace"))
+        shutil.rmtree(world.root, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or passed == 0 else 0)
+
+
+if __name__ == "__main__":
+    main()
