@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{LinkAddr, SockaddrIn};
 use tokio::process::Command;
 use tracing::debug;
 
@@ -101,7 +102,7 @@ fn first_ipv4() -> String {
     };
     let mut addresses = interfaces
         .filter_map(|interface| interface.address)
-        .filter_map(|address| address.as_sockaddr_in().map(|address| address.ip()));
+        .filter_map(|address| address.as_sockaddr_in().map(SockaddrIn::ip));
     addresses
         .find(|address| !address.is_loopback())
         .map_or_else(String::new, |address| address.to_string())
@@ -113,7 +114,7 @@ fn first_mac() -> String {
     };
     let mut addresses = interfaces
         .filter_map(|interface| interface.address)
-        .filter_map(|address| address.as_link_addr().and_then(|link| link.addr()));
+        .filter_map(|address| address.as_link_addr().and_then(LinkAddr::addr));
     let found = addresses.find(|mac| mac.iter().any(|&byte| byte != 0));
     let bytes = found.map(|mac| mac.map(|byte| format!("{byte:02x}")));
     bytes.map_or_else(String::new, |bytes| bytes.join(":"))

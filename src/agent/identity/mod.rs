@@ -7,6 +7,10 @@
 mod custom;
 mod fingerprint;
 mod hardware;
+#[expect(
+    clippy::module_inception,
+    reason = "the main type lives in the file named after it"
+)]
 mod identity;
 mod onprem;
 pub mod registration;
