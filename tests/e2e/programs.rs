@@ -1,0 +1,200 @@
+//! A gateway and an agent as processes of their own, each with its own temporary folder.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use ssm_agent::aws::{Client, Endpoints, StaticCredentials};
+use ssm_agent::runtime::tls;
+use tempfile::TempDir;
+
+/// Longest wait for anything that takes milliseconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running gateway, and the folder of an agent for it.
+pub struct World {
+    pub folder: TempDir,
+    pub url: String,
+    pub client: Client,
+    gateway: Child,
+    agent: Option<Child>,
+}
+
+impl World {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("gateway");
+        let (gateway, url) = serve(&state, "127.0.0.1:0");
+        let created = Command::new(env!("CARGO_BIN_EXE_ssm-gateway"))
+            .args(["access", "create", "tester", "--json", "--state"])
+            .arg(&state)
+            .output()
+            .unwrap();
+        let key: Value = serde_json::from_slice(&created.stdout).unwrap();
+        let ca = fs::read(state.join("ca.pem")).unwrap();
+        let endpoints = Endpoints::for_region("us-east-1", None).unwrap();
+        let endpoints = endpoints
+            .with_ssm(&url)
+            .unwrap()
+            .with_messages(&url)
+            .unwrap();
+        let credentials = StaticCredentials::new(
+            key["AccessKeyId"].as_str().unwrap(),
+            key["SecretAccessKey"].as_str().unwrap(),
+            None,
+        );
+        let tls = tls::client_config_with(&ca).unwrap();
+        let client = Client::new(endpoints, tls, Arc::new(credentials));
+        let world = Self {
+            folder,
+            url,
+            client,
+            gateway,
+            agent: None,
+        };
+        world.write_config();
+        world
+    }
+
+    /// A gateway, and an agent that is registered and connected. Returns the agent's node too.
+    pub async fn with_agent() -> (Self, String) {
+        let mut world = Self::start();
+        let node = world.register().await;
+        world.start_agent();
+        world.wait_connected(&node).await;
+        (world, node)
+    }
+
+    pub async fn activation(&self) -> (String, String) {
+        let request = json!({"IamRole": "any", "RegistrationLimit": 1});
+        let made: Value = self.client.ssm("CreateActivation", &request).await.unwrap();
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (text("ActivationId"), text("ActivationCode"))
+    }
+
+    pub async fn register(&self) -> String {
+        let (id, code) = self.activation().await;
+        let output = self.try_register(&id, &code);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text.trim().rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// Registers with the reference's flags.
+    pub fn try_register(&self, id: &str, code: &str) -> Output {
+        let flags = [
+            "-register",
+            "-code",
+            code,
+            "-id",
+            id,
+            "-region",
+            "us-east-1",
+            "-y",
+        ];
+        self.agent_command().args(flags).output().unwrap()
+    }
+
+    pub fn start_agent(&mut self) {
+        let agent = self.agent_command().stdin(Stdio::null()).spawn().unwrap();
+        self.agent = Some(agent);
+    }
+
+    pub fn kill_agent(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+    }
+
+    /// Ends the gateway and starts it again on the same port and state.
+    pub fn restart_gateway(&mut self) {
+        self.gateway.kill().unwrap();
+        self.gateway.wait().unwrap();
+        let address = self.url.trim_start_matches("https://").to_owned();
+        let (gateway, _) = serve(&self.folder.path().join("gateway"), &address);
+        self.gateway = gateway;
+    }
+
+    pub async fn wait_connected(&self, node: &str) {
+        let request = json!({"Target": node});
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self
+                .client
+                .ssm::<_, Value>("GetConnectionStatus", &request)
+                .await;
+            if answer.is_ok_and(|answer| answer["Status"] == "connected") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{node} is not connected");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn agent_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssm-agent"));
+        command
+            .env("HOME", self.folder.path())
+            .arg("--config")
+            .arg(self.config())
+            .arg("--state-dir")
+            .arg(self.folder.path().join("agent"))
+            .arg("--log-dir")
+            .arg(self.folder.path().join("log"));
+        command
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("agent.json")
+    }
+
+    fn write_config(&self) {
+        let config = json!({
+            "Profile": {"ShareCreds": false},
+            "Ssm": {"Endpoint": self.url},
+            "Mgs": {"Endpoint": self.url},
+            "Identity": {"ConsumptionOrder": ["OnPrem"]},
+            "SsmAgent": {
+                "CaFile": self.folder.path().join("gateway/ca.pem"),
+                "Session": {"DefaultUser": "self"},
+            },
+        });
+        fs::write(self.config(), config.to_string()).unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill_agent();
+        let _ = self.gateway.kill();
+        let _ = self.gateway.wait();
+    }
+}
+
+fn serve(state: &std::path::Path, address: &str) -> (Child, String) {
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_ssm-gateway"))
+        .args(["serve", "--listen", address, "--state"])
+        .arg(state)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(gateway.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let url = line
+        .split_whitespace()
+        .last()
+        .expect("the gateway says where it listens");
+    (gateway, url.to_owned())
+}
