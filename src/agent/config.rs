@@ -5,6 +5,7 @@
 //! default, not clamped. Unlike there, such a key and an unknown key are warned of, and a value of the
 //! wrong type is an error that names the key.
 
+mod known;
 mod section;
 
 use std::io;
@@ -27,6 +28,9 @@ const RETENTION_HOURS: i64 = 336;
 const QUOTA_BYTES: i64 = 1 << 30;
 /// Memory that recording one session may take: rides out a disk that stalls for a moment.
 const SPOOL_BYTES: i64 = 256 << 10;
+
+/// Every form of recording: the cast replays with timing, the log greps.
+const ALL_FORMATS: [RecordingFormat; 2] = [RecordingFormat::Cast, RecordingFormat::Log];
 
 /// What the configuration says, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,47 +244,19 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         identity: read_identity(&mut identity)?,
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
         session: read_session(&mut mgs, &mut own)?,
-        transcript: read_transcript(&mut own)?,
+        transcript: read_transcript(&mut ssm, &mut own)?,
         ca_file: path_of(own.text("CaFile")?),
     };
-    ssm.known(&[
-        "AssociationFrequencyMinutes",
-        "AssociationRetryLimit",
-        "CustomInventoryDefaultLocation",
-        "AssociationLogsRetentionDurationHours",
-        "RunCommandLogsRetentionDurationHours",
-        "SessionLogsRetentionDurationHours",
-        "SessionLogsDestination",
-        "PluginLocalOutputCleanup",
-        "OrchestrationDirectoryCleanup",
-    ]);
-    mgs.known(&[
-        "StopTimeoutMillis",
-        "SessionWorkerBufferLimit",
-        "DeniedPortForwardingRemoteIPs",
-    ]);
-    agent.known(&[
-        "Name",
-        "Version",
-        "OrchestrationRootDir",
-        "DownloadRootDir",
-        "ContainerMode",
-        "SelfUpdate",
-        "SelfUpdateScheduleDay",
-        "TelemetryMetricsToCloudWatch",
-        "TelemetryMetricsToSSM",
-        "TelemetryMetricsNamespace",
-        "LongRunningWorkerMonitorIntervalSeconds",
-        "AuditExpirationDay",
-        "ForceFileIPC",
-        "GoMaxProcForAgentWorker",
-        "ShouldPurgeInstanceProfileRoleCreds",
-    ]);
-    identity.known(&["Ec2SystemInfoDetectionResponse"]);
+    ssm.known(&known::SSM)?;
+    mgs.known(&known::MGS)?;
+    agent.known(&known::AGENT)?;
+    identity.known(&known::IDENTITY)?;
     for section in [profile, ssm, mgs, agent, identity, own] {
         root.absorb(section);
     }
-    root.known(&["Mds", "Os", "S3", "Birdwatcher", "Kms"]);
+    for (name, keys) in known::SECTIONS {
+        root.known_section(name, keys)?;
+    }
     Ok(settings)
 }
 
@@ -308,7 +284,7 @@ fn read_identity(section: &mut Section) -> Result<IdentitySettings, ConfigError>
     let mut custom = Vec::new();
     for mut entry in section.sections("CustomIdentities")? {
         let (instance_id, region) = (entry.text("InstanceID")?, entry.text("Region")?);
-        entry.known(&["AvailabilityZone", "AvailabilityZoneId", "InstanceType"]);
+        entry.known(&known::CUSTOM_IDENTITY)?;
         let provider = entry.text("CredentialsProvider")?;
         if !matches!(provider.as_str(), "" | "DEFAULT") {
             entry.warn(format!("Identity.CustomIdentities: credentials provider {provider:?} is unknown, DEFAULT is used"));
@@ -350,21 +326,16 @@ fn read_session(mgs: &mut Section, own: &mut Section) -> Result<SessionSettings,
     Ok(settings)
 }
 
-fn read_transcript(own: &mut Section) -> Result<Option<TranscriptSettings>, ConfigError> {
+fn read_transcript(
+    ssm: &mut Section,
+    own: &mut Section,
+) -> Result<Option<TranscriptSettings>, ConfigError> {
+    const HOURS: std::ops::RangeInclusive<i64> = 1..=87_600;
+    let default_hours = ssm.number("SessionLogsRetentionDurationHours", RETENTION_HOURS, HOURS)?;
     let mut section = own.section("Transcript")?;
     let enabled = section.boolean("Enabled", true)?;
-    let mut formats = Vec::new();
-    for name in section
-        .texts("Formats")?
-        .unwrap_or_else(|| vec!["cast".into(), "log".into()])
-    {
-        match name.as_str() {
-            "cast" => formats.push(RecordingFormat::Cast),
-            "log" => formats.push(RecordingFormat::Log),
-            other => section.warn(format!("SsmAgent.Transcript.Formats: {other:?} is neither \"cast\" nor \"log\" and is left out")),
-        }
-    }
-    let hours: u64 = section.number("RetentionHours", RETENTION_HOURS, 1..=87_600)?;
+    let formats = read_formats(&mut section)?;
+    let hours: u64 = section.number("RetentionHours", default_hours, HOURS)?;
     let settings = TranscriptSettings {
         directory: path_of(section.text("Directory")?),
         formats,
@@ -374,7 +345,38 @@ fn read_transcript(own: &mut Section) -> Result<Option<TranscriptSettings>, Conf
         spool: section.number("SpoolBytes", SPOOL_BYTES, 64 << 10..=64 << 20)?,
     };
     own.absorb(section);
-    Ok((enabled && !settings.formats.is_empty()).then_some(settings))
+    Ok(enabled.then_some(settings))
+}
+
+/// A list that names no format is a mistake, not a wish for no recording: that is `Enabled`.
+fn read_formats(section: &mut Section) -> Result<Vec<RecordingFormat>, ConfigError> {
+    let Some(names) = section.texts("Formats")? else {
+        return Ok(ALL_FORMATS.to_vec());
+    };
+    let mut formats = Vec::new();
+    for name in names {
+        let format = match name.as_str() {
+            "cast" => RecordingFormat::Cast,
+            "log" => RecordingFormat::Log,
+            other => {
+                section.warn(format!(
+                    "SsmAgent.Transcript.Formats: {other:?} is neither \"cast\" nor \"log\" and is left out"
+                ));
+                continue;
+            }
+        };
+        if !formats.contains(&format) {
+            formats.push(format);
+        }
+    }
+    if formats.is_empty() {
+        section.warn(
+            "SsmAgent.Transcript.Formats: it names no format, all are written; SsmAgent.Transcript.Enabled turns recording off"
+                .into(),
+        );
+        formats = ALL_FORMATS.to_vec();
+    }
+    Ok(formats)
 }
 
 fn minutes(count: u64) -> Duration {

@@ -1,171 +1,171 @@
-//! The health report: UpdateInstanceInformation at start, when the control channel comes up, and on
-//! its cadence.
+//! The node's sign of life: `UpdateInstanceInformation` at the start and every few minutes.
 //!
-//! A report that fails is repeated with back-off and stops nothing else: the agent never hibernates.
+//! | when | what |
+//! |---|---|
+//! | first | the short form, which shows whether the node may report at all |
+//! | after that | the full report |
+//! | control channel opens | the full report, so that the node shows as connected at once |
+//! | after a random part of the interval, then every interval | the full report |
+//!
+//! A failure is no reason to stop anything, as it is in the reference, which hibernates: the report
+//! is repeated with a back-off of at most 30 seconds while the rest of the agent works on.
 
-mod facts;
+mod platform;
+mod report;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tokio::select;
+use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use crate::aws::{CallError, Client};
-use crate::protocol::wire::version::AGENT_WIRE_VERSION;
 use crate::runtime::backoff::Backoff;
 
-pub use facts::Facts;
+use report::{Report, ShortReport};
 
-/// The agent's name in every report, as the reference's.
-pub const AGENT_NAME: &str = "amazon-ssm-agent";
-
-const PLATFORM_TYPE: &str = "Linux";
-/// `SSMConnectionChannel` once the control channel is up.
-const CHANNEL: &str = "ssmmessages";
-
-/// Body of UpdateInstanceInformation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Report<'a> {
-    agent_name: &'static str,
-    agent_status: &'static str,
-    agent_version: &'static str,
-    availability_zone: &'a str,
-    availability_zone_id: &'a str,
-    computer_name: &'a str,
-    #[serde(rename = "IPAddress")]
-    ip_address: &'a str,
-    instance_id: &'a str,
-    platform_name: &'a str,
-    platform_type: &'static str,
-    platform_version: &'a str,
-    #[serde(rename = "SSMConnectionChannel")]
-    connection_channel: &'a str,
-}
+const OPERATION: &str = "UpdateInstanceInformation";
+/// First wait after a failed report.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait after failed reports.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Deserialize)]
-struct Taken {}
+struct Answer {}
 
-/// Reports until cancelled. `connected` tells whether the control channel is open.
+/// Reports for the node until `cancel`. `connected` tells whether the control channel is open.
 pub async fn run(
     node_id: String,
     interval: Duration,
     client: Client,
-    mut connected: watch::Receiver<bool>,
+    connected: watch::Receiver<bool>,
     cancel: CancellationToken,
 ) {
-    let work = async {
-        let mut channel_told = false;
+    let reporter = Reporter {
+        interval,
+        node_id,
+        client,
+        connected,
+        channel: ConnectionChannel::Unknown,
+        first_wait: FIRST_WAIT,
+    };
+    cancel.run_until_cancelled(reporter.run()).await;
+}
+
+/// The channel by which the node gets its instructions, as a report names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConnectionChannel {
+    /// None has been open yet.
+    Unknown,
+    /// The control channel, even while it is being opened again.
+    MessageGateway,
+}
+
+impl ConnectionChannel {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "",
+            Self::MessageGateway => "ssmmessages",
+        }
+    }
+}
+
+struct Reporter {
+    interval: Duration,
+    node_id: String,
+    client: Client,
+    connected: watch::Receiver<bool>,
+    /// What the last report said.
+    channel: ConnectionChannel,
+    first_wait: Duration,
+}
+
+impl Reporter {
+    async fn run(mut self) {
+        self.insist(Form::Short).await;
+        let mut next = Instant::now() + random_part(self.interval);
         loop {
-            let channel_up = *connected.borrow_and_update();
-            report_until_taken(&node_id, &client, channel_up).await;
-            channel_told |= channel_up;
-            if channel_told {
-                sleep(interval).await;
-            } else {
-                // The gateway learns at once which channel the node uses.
-                select! {
-                    () = sleep(interval) => {}
-                    changed = connected.changed() => {
-                        if changed.is_err() {
-                            sleep(interval).await;
-                        }
-                    }
-                }
+            self.insist(Form::Full).await;
+            if !self.wait_until(next).await {
+                continue;
             }
+            next = Instant::now() + self.interval;
         }
-    };
-    select! {
-        () = cancel.cancelled() => {}
-        () = work => {}
+    }
+
+    /// Waits until `next`, and returns true, or until the control channel opens for the first time.
+    async fn wait_until(&mut self, next: Instant) -> bool {
+        let is_news = self.channel == ConnectionChannel::Unknown;
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => true,
+            // Once whoever knows the channel has ended, the next report is due at its time.
+            Ok(_) = self.connected.wait_for(|connected| *connected), if is_news => false,
+        }
+    }
+
+    /// Reports until it succeeds.
+    async fn insist(&mut self, form: Form) {
+        let mut backoff = Backoff::new(self.first_wait, LONGEST_WAIT);
+        let mut failures = 0_u64;
+        while let Err(error) = self.send(form).await {
+            let wait = backoff.next_wait();
+            failures += 1;
+            log_failure(&error, failures, wait);
+            tokio::time::sleep(wait).await;
+        }
+        if failures > 0 {
+            info!(failures, "health is reported again");
+        } else {
+            debug!(?form, "health is reported");
+        }
+    }
+
+    async fn send(&mut self, form: Form) -> Result<(), CallError> {
+        let Answer {} = match form {
+            Form::Short => {
+                let report = ShortReport::new(&self.node_id);
+                self.client.ssm(OPERATION, &report).await?
+            }
+            Form::Full => {
+                if *self.connected.borrow() {
+                    self.channel = ConnectionChannel::MessageGateway;
+                }
+                let report = Report::gather(&self.node_id, self.channel.name()).await;
+                self.client.ssm(OPERATION, &report).await?
+            }
+        };
+        Ok(())
     }
 }
 
-async fn report_until_taken(node_id: &str, client: &Client, channel_up: bool) {
-    let mut backoff = Backoff::default();
-    let mut failures = 0_u32;
-    loop {
-        let facts = Facts::gather().await;
-        match send(node_id, client, &facts, channel_up).await {
-            Ok(()) if failures > 0 => {
-                info!(failures, "health report was taken again");
-                return;
-            }
-            Ok(()) => {
-                debug!("health report was taken");
-                return;
-            }
-            Err(error) => {
-                failures += 1;
-                let wait = backoff.next_wait();
-                let problem = crate::runtime::exit::describe(&error);
-                // One line per episode; the control channel says how things stand meanwhile.
-                if failures == 1 {
-                    warn!(
-                        problem,
-                        "health report failed, it is repeated until it is taken"
-                    );
-                } else {
-                    debug!(problem, ?wait, "health report failed");
-                }
-                sleep(wait).await;
-            }
-        }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Short,
+    Full,
+}
+
+/// A row of failures is one event for an operator.
+fn log_failure(error: &CallError, failures: u64, wait: Duration) {
+    let error = error as &dyn std::error::Error;
+    if failures == 1 {
+        warn!(
+            error,
+            ?wait,
+            "health is not reported; trying again until it is"
+        );
+    } else {
+        debug!(error, ?wait, failures, "health is still not reported");
     }
 }
 
-async fn send(
-    node_id: &str,
-    client: &Client,
-    facts: &Facts,
-    channel_up: bool,
-) -> Result<(), CallError> {
-    let report = Report {
-        agent_name: AGENT_NAME,
-        agent_status: "Active",
-        agent_version: AGENT_WIRE_VERSION,
-        availability_zone: "",
-        availability_zone_id: "",
-        computer_name: &facts.computer_name,
-        ip_address: &facts.ip_address,
-        instance_id: node_id,
-        platform_name: &facts.platform_name,
-        platform_type: PLATFORM_TYPE,
-        platform_version: &facts.platform_version,
-        connection_channel: if channel_up { CHANNEL } else { "" },
-    };
-    let Taken {} = client.ssm("UpdateInstanceInformation", &report).await?;
-    Ok(())
+/// A random time shorter than `interval`: hosts that start together do not report together.
+fn random_part(interval: Duration) -> Duration {
+    let (random, _, _, _) = Uuid::new_v4().as_fields();
+    interval.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn report_has_the_members_seen_on_the_wire() {
-        let report = Report {
-            agent_name: AGENT_NAME,
-            agent_status: "Active",
-            agent_version: "3.3.0.0",
-            availability_zone: "",
-            availability_zone_id: "",
-            computer_name: "host.fqdn",
-            ip_address: "10.0.0.5",
-            instance_id: "i-1",
-            platform_name: "Debian GNU/Linux",
-            platform_type: PLATFORM_TYPE,
-            platform_version: "12",
-            connection_channel: CHANNEL,
-        };
-
-        assert_eq!(
-            serde_json::to_string(&report).unwrap(),
-            r#"{"AgentName":"amazon-ssm-agent","AgentStatus":"Active","AgentVersion":"3.3.0.0","AvailabilityZone":"","AvailabilityZoneId":"","ComputerName":"host.fqdn","IPAddress":"10.0.0.5","InstanceId":"i-1","PlatformName":"Debian GNU/Linux","PlatformType":"Linux","PlatformVersion":"12","SSMConnectionChannel":"ssmmessages"}"#
-        );
-    }
-}
+mod tests;

@@ -8,6 +8,26 @@ use serde_json::{Map, Value};
 
 use super::ConfigError;
 
+/// What a known member has to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A string.
+    Text,
+    /// True or false.
+    Flag,
+    /// A list of strings.
+    Texts,
+    /// A whole number.
+    Number {
+        /// Replaces one out of range.
+        default: i64,
+        /// The least and the greatest.
+        range: (i64, i64),
+    },
+    /// One of these strings, or the empty one; the first is the default.
+    OneOf(&'static [&'static str]),
+}
+
 /// An object that is being read.
 pub(super) struct Section {
     path: PathBuf,
@@ -116,11 +136,42 @@ impl Section {
         Ok(T::try_from(value).unwrap_or_else(|_| unreachable!("{key}: ranges fit their types")))
     }
 
-    /// Takes members that are known but mean nothing to this version.
-    pub(super) fn known(&mut self, keys: &[&str]) {
-        for key in keys {
-            self.take(key);
+    /// Takes members that are known but mean nothing to this version. Their types are checked all
+    /// the same: another version, or the reference, would refuse the file.
+    pub(super) fn known(&mut self, keys: &[(&str, Kind)]) -> Result<(), ConfigError> {
+        for &(key, kind) in keys {
+            match kind {
+                Kind::Text => drop(self.text(key)?),
+                Kind::Flag => drop(self.boolean(key, false)?),
+                Kind::Texts => drop(self.texts(key)?),
+                Kind::Number { default, range } => {
+                    self.number::<i64>(key, default, range.0..=range.1)?;
+                }
+                Kind::OneOf(words) => {
+                    let word = self.text(key)?;
+                    if !word.is_empty() && !words.contains(&word.as_str()) {
+                        let name = self.full(key);
+                        let (words, default) = (words.join(", "), words[0]);
+                        self.warnings.push(format!(
+                            "{name}: {word:?} is none of {words}, the default {default:?} is used"
+                        ));
+                    }
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Takes an object of such members.
+    pub(super) fn known_section(
+        &mut self,
+        key: &str,
+        keys: &[(&str, Kind)],
+    ) -> Result<(), ConfigError> {
+        let mut section = self.section(key)?;
+        section.known(keys)?;
+        self.absorb(section);
+        Ok(())
     }
 
     pub(super) fn warn(&mut self, text: String) {

@@ -140,6 +140,94 @@ fn recording_can_be_switched_off_and_directed() {
     assert_eq!(transcript.retention, Duration::from_secs(7200));
 }
 
+#[test]
+fn every_key_of_the_reference_is_known() {
+    let (_, warnings) = parse(
+        r#"{
+            "Profile": {"ShareCreds": true, "ShareProfile": "", "ForceUpdateCreds": false, "KeyAutoRotateDays": 0},
+            "Mds": {"Endpoint": "", "CommandWorkersLimit": 5, "CommandWorkerBufferLimit": 5,
+                "StopTimeoutMillis": 20000, "CommandRetryLimit": 15},
+            "Ssm": {"Endpoint": "", "HealthFrequencyMinutes": 5, "AssociationFrequencyMinutes": 10,
+                "AssociationRetryLimit": 5, "CustomInventoryDefaultLocation": "",
+                "AssociationLogsRetentionDurationHours": 24, "RunCommandLogsRetentionDurationHours": 336,
+                "SessionLogsRetentionDurationHours": 336, "SessionLogsDestination": "none",
+                "PluginLocalOutputCleanup": "", "OrchestrationDirectoryCleanup": ""},
+            "Mgs": {"Region": "", "Endpoint": "", "StopTimeoutMillis": 20000, "SessionWorkersLimit": 1000,
+                "SessionWorkerBufferLimit": 1, "DeniedPortForwardingRemoteIPs": []},
+            "Agent": {"Name": "", "Version": "", "Region": "", "ServiceDomain": "", "OrchestrationRootDir": "",
+                "DownloadRootDir": "", "ContainerMode": false, "SelfUpdate": false, "SelfUpdateScheduleDay": 7,
+                "TelemetryMetricsToCloudWatch": false, "TelemetryMetricsToSSM": true,
+                "TelemetryMetricsNamespace": "", "LongRunningWorkerMonitorIntervalSeconds": 60,
+                "AuditExpirationDay": 7, "ForceFileIPC": false, "GoMaxProcForAgentWorker": 0,
+                "ShouldPurgeInstanceProfileRoleCreds": false},
+            "Os": {"Lang": "en-US", "Name": "", "Version": "1"},
+            "S3": {"Endpoint": "", "Region": "", "LogBucket": "", "LogKey": ""},
+            "Birdwatcher": {"ForceEnable": false},
+            "Kms": {"Endpoint": "", "RequireKMSChallengeResponse": false},
+            "Identity": {"ConsumptionOrder": [], "Ec2SystemInfoDetectionResponse": "",
+                "CustomIdentities": [{"InstanceID": "i-1", "Region": "r", "AvailabilityZone": "",
+                    "AvailabilityZoneId": "", "InstanceType": "", "CredentialsProvider": "DEFAULT"}]}
+        }"#,
+    );
+
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn keys_without_a_meaning_here_are_checked_all_the_same() {
+    for (text, expected) in [
+        (
+            r#"{"Mds":{"CommandRetryLimit":"5"}}"#,
+            "Mds.CommandRetryLimit must be a whole number",
+        ),
+        (
+            r#"{"Agent":{"ContainerMode":"no"}}"#,
+            "Agent.ContainerMode must be true or false",
+        ),
+        (r#"{"Kms":{"Endpoint":7}}"#, "Kms.Endpoint must be a string"),
+        (r#"{"S3":"bucket"}"#, "S3 must be an object"),
+        (
+            r#"{"Mgs":{"DeniedPortForwardingRemoteIPs":[7]}}"#,
+            "Mgs.DeniedPortForwardingRemoteIPs must be a list of strings",
+        ),
+    ] {
+        let error = try_parse(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    for (text, expected) in [
+        (
+            r#"{"Mds":{"CommandRetryLimit":0}}"#,
+            "Mds.CommandRetryLimit: 0 is not within 1 to 100, the default 15 is used",
+        ),
+        (
+            r#"{"Ssm":{"SessionLogsDestination":"moon"}}"#,
+            "Ssm.SessionLogsDestination: \"moon\" is none of none, disk, the default \"none\" is used",
+        ),
+        (r#"{"Mds":{"Shiny":0}}"#, "Mds.Shiny: unknown key, ignored"),
+    ] {
+        assert_eq!(parse(text).1, [expected]);
+    }
+}
+
+#[test]
+fn misspelt_formats_do_not_turn_recording_off() {
+    let (settings, warnings) = parse(r#"{"SsmAgent":{"Transcript":{"Formats":["casts"]}}}"#);
+
+    assert_eq!(settings.transcript.unwrap().formats, ALL_FORMATS);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
+fn retention_of_the_reference_applies_unless_ours_is_set() {
+    let reference = r#"{"Ssm":{"SessionLogsRetentionDurationHours":24}}"#;
+    let both = r#"{"Ssm":{"SessionLogsRetentionDurationHours":24},"SsmAgent":{"Transcript":{"RetentionHours":48}}}"#;
+
+    for (text, hours) in [(reference, 24), (both, 48)] {
+        let retention = parse(text).0.transcript.unwrap().retention;
+        assert_eq!(retention, Duration::from_secs(hours * 3600));
+    }
+}
+
 fn parse(text: &str) -> (Settings, Vec<String>) {
     try_parse(text).unwrap()
 }
