@@ -258,6 +258,7 @@ impl FarEnd {
             handle: ChannelHandle {
                 outgoing: to_channel,
                 incoming: from_channel,
+                over: tokio_util::sync::CancellationToken::new(),
             },
             outgoing,
             incoming: Some(incoming),

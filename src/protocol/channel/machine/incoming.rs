@@ -12,7 +12,6 @@ use crate::protocol::channel::receive_window::{Arrival, Content};
 use crate::protocol::channel::send_window::Kind;
 use crate::protocol::channel::settings::Role;
 use crate::protocol::wire::control::ChannelClosed;
-use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::{
     Acknowledgement, DecodeError, Message, MessageId, MessageType, Payload, PayloadType,
     PeerFeatures,
@@ -181,10 +180,7 @@ impl Channel {
             // Until the handshake is over, the reference acknowledges data and throws it away.
             Content::Data(_) if !self.handshake.is_open() => Ok(None),
             Content::Data(payload) => {
-                match payload {
-                    Payload::Flag(Flag::DisconnectToPort) => self.send_window.note_not_ready(),
-                    _ => self.send_window.note_ready(),
-                }
+                self.send_window.note_ready();
                 Ok(is_for_owner(&payload).then_some(payload))
             }
             Content::Handshake(PayloadType::HandshakeResponse, payload) => {

@@ -82,22 +82,20 @@ impl SendWindow {
         self.listener.is_mute = is_mute;
         self.listener.is_presumption_allowed = is_presumption_allowed;
         self.listener.wants_probe = false;
-        self.reschedule_parked();
+        let parked: Vec<_> = (self.base..)
+            .zip(&self.outstanding)
+            .filter(|(_, message)| is_parked(message.as_ref()))
+            .map(|(sequence_number, _)| sequence_number)
+            .collect();
+        for sequence_number in parked {
+            self.schedule(sequence_number);
+        }
     }
 
     /// The peer sent what the official plugin only sends once its session is there. Other clients
     /// may send it earlier, so it proves nothing about a single message.
     pub(in super::super) fn note_ready(&mut self) {
         self.listener.is_ready = true;
-    }
-
-    /// The peer said that its session takes nothing for now.
-    pub(in super::super) fn note_not_ready(&mut self) {
-        self.listener.is_ready = false;
-        for message in self.outstanding.iter_mut().flatten() {
-            message.rounds = 0;
-        }
-        self.reschedule_parked();
     }
 
     /// The peer answered the message that had to be taken alone, so it has taken it.
