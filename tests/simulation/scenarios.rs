@@ -176,7 +176,7 @@ fn plugin_whose_session_starts_late_loses_nothing() {
         take_pause: Duration::ZERO,
     };
     let agent = ChannelPeer::new(agent_settings(start), habits, &mut random, start);
-    let late = Duration::from_secs(30);
+    let late = Duration::from_secs(120);
     let client = PluginPeer::new(Kind::Shell, 0, &mut random, start).with_session_delay(late);
     let mut world = World::new(agent, client, Weather::calm(5 * MS), &mut random, start);
 

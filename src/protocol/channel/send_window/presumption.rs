@@ -168,8 +168,8 @@ impl SendWindow {
         }
     }
 
-    /// A message that was passed over in silence is repeated without backing off, by a ready peer as
-    /// fast as it answers: the number of repeats is bounded. `None` for others, which back off.
+    /// A message that a ready peer passed over in silence is repeated as fast as it answers: the
+    /// number of repeats is bounded. `None` for others, which back off.
     pub(super) fn suspect_interval(
         &self,
         sequence_number: i64,
