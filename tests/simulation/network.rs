@@ -147,17 +147,17 @@ impl Network {
     }
 
     /// A message leaves `from`: when it gets to the relay, once for each copy.
-    pub fn to_relay(&mut self, from: Side, raw: Bytes, now: Instant) -> Vec<(Instant, Flying)> {
+    pub fn leave(&mut self, from: Side, raw: Bytes, now: Instant) -> Vec<(Instant, Flying)> {
         let flying = Flying {
             from,
             connection: self.lines[from.index()].connection,
             raw,
         };
-        self.hop(from, true, flying, now)
+        self.hop(from, true, &flying, now)
     }
 
     /// A message leaves the relay: when it gets to its destination, unless nobody is there.
-    pub fn from_relay(&mut self, flying: Flying, now: Instant) -> Vec<(Instant, Flying)> {
+    pub fn pass_on(&mut self, flying: Flying, now: Instant) -> Vec<(Instant, Flying)> {
         let to = flying.from.other();
         let line = &self.lines[to.index()];
         if !line.is_up {
@@ -167,7 +167,7 @@ impl Network {
         self.hop(
             to,
             false,
-            Flying {
+            &Flying {
                 connection,
                 ..flying
             },
@@ -179,7 +179,7 @@ impl Network {
         &mut self,
         side: Side,
         is_up: bool,
-        flying: Flying,
+        flying: &Flying,
         now: Instant,
     ) -> Vec<(Instant, Flying)> {
         let weather = &self.weather;

@@ -73,7 +73,7 @@ impl PluginPeer {
             has_sent_size: false,
             has_said_disconnected: false,
             has_said_hello: false,
-            session_delay: random.millis(1..600),
+            session_delay: random.millis(1..4000),
             random: random.fork(),
             total,
             type_pause: random.millis(1..40),
@@ -81,6 +81,14 @@ impl PluginPeer {
             typed: Vec::new(),
             shown: Vec::new(),
             repeats_ignored: 0,
+        }
+    }
+
+    /// Its session needs `delay` from the moment its type is known until it takes output.
+    pub fn with_session_delay(self, delay: Duration) -> Self {
+        Self {
+            session_delay: delay,
+            ..self
         }
     }
 

@@ -166,6 +166,26 @@ fn full_window_of_lost_acknowledgements_opens_again() {
 }
 
 #[test]
+fn plugin_whose_session_starts_late_loses_nothing() {
+    let mut random = Random::new(7);
+    let start = Instant::now();
+    let habits = Habits {
+        total: 50_000,
+        piece: 1..500,
+        send_pause: 100 * MS,
+        take_pause: Duration::ZERO,
+    };
+    let agent = ChannelPeer::new(agent_settings(start), habits, &mut random, start);
+    let late = Duration::from_secs(120);
+    let client = PluginPeer::new(Kind::Shell, 0, &mut random, start).with_session_delay(late);
+    let mut world = World::new(agent, client, Weather::calm(5 * MS), &mut random, start);
+
+    world.run_until("delivery", 2 * late, |world| {
+        world.agent.has_sent_all() && world.client.received().len() == world.agent.sent().len()
+    });
+}
+
+#[test]
 fn agent_with_an_absent_client_whispers() {
     let mut world = shell_on_plugin(Habits::bulk(0));
     world.network.weather.tells_agent = false;
@@ -185,7 +205,7 @@ fn agent_with_an_absent_client_whispers() {
 /// Lets the first output pass, so that the plugin has a session and says so.
 fn begin(world: &mut World<ChannelPeer, PluginPeer>) {
     world.agent.send_more(100);
-    world.run_until("a session", Duration::from_secs(5), |world| {
+    world.run_until("a session", Duration::from_secs(8), |world| {
         world.client.has_sent_all()
             && world.client.is_in_session(world.now)
             && world.client.received().len() == world.agent.sent().len()
@@ -204,7 +224,7 @@ fn lose_acknowledgements(world: &mut World<ChannelPeer, PluginPeer>) {
     world.run_until("the cut", Duration::from_secs(1), |world| {
         !world.network.is_up(Side::Client)
     });
-    world.run_until("the client's return", Duration::from_secs(5), |world| {
+    world.run_until("the client's return", Duration::from_secs(8), |world| {
         world.network.is_up(Side::Client)
     });
 }

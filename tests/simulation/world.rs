@@ -234,7 +234,7 @@ impl<A: Peer, C: Peer> World<A, C> {
             };
             let Some(raw) = raw else { return };
             self.transmitted[usize::from(side == Side::Client)] += 1;
-            for (at, flying) in self.network.to_relay(side, raw, self.now) {
+            for (at, flying) in self.network.leave(side, raw, self.now) {
                 self.plan(at, Happening::AtRelay(flying));
             }
         }
@@ -244,7 +244,7 @@ impl<A: Peer, C: Peer> World<A, C> {
         match happening {
             Happening::AtRelay(flying) => {
                 if self.network.is_alive(flying.from, flying.connection) {
-                    for (at, flying) in self.network.from_relay(flying, self.now) {
+                    for (at, flying) in self.network.pass_on(flying, self.now) {
                         self.plan(at, Happening::Arrival(flying));
                     }
                 }
@@ -315,7 +315,7 @@ impl<A: Peer, C: Peer> World<A, C> {
             connection: 0,
             raw,
         };
-        for (at, flying) in self.network.from_relay(flying, self.now) {
+        for (at, flying) in self.network.pass_on(flying, self.now) {
             self.plan(at, Happening::Arrival(flying));
         }
     }

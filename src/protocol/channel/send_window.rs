@@ -306,7 +306,7 @@ impl SendWindow {
         }
         self.unpark_oldest();
         while let Some(&(transmission, sequence_number)) = self.flights.front() {
-            if self.is_in_flight(transmission, sequence_number) {
+            if self.is_sent(transmission, sequence_number) {
                 break;
             }
             self.flights.pop_front();
@@ -315,7 +315,7 @@ impl SendWindow {
         super::release(&mut self.flights);
     }
 
-    fn is_in_flight(&self, transmission: u64, sequence_number: i64) -> bool {
+    fn is_sent(&self, transmission: u64, sequence_number: i64) -> bool {
         self.get(sequence_number).is_some_and(|message| {
             message.transmission == transmission && message.flight == Flight::Sent
         })

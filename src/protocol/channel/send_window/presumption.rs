@@ -36,8 +36,6 @@ const ROUNDS: u8 = 16;
 const FOLLOWER_ROUNDS: u8 = 3;
 /// Shortest time between two rounds: all of them take at least 0.8 s.
 const ROUND_INTERVAL: Duration = Duration::from_millis(50);
-/// Transmissions on one connection after which an idle line is probed.
-const SENDS_BEFORE_PROBE: u32 = 3;
 /// Probes without any acknowledgement, of whatever message: nobody is there.
 const UNANSWERED_PROBES: u8 = 4;
 
@@ -170,8 +168,8 @@ impl SendWindow {
         }
     }
 
-    /// A message that was passed over in silence is repeated without backing off, by a ready peer as
-    /// fast as it answers: the number of repeats is bounded. `None` for others, which back off.
+    /// A message that a ready peer passed over in silence is repeated as fast as it answers: the
+    /// number of repeats is bounded. `None` for others, which back off.
     pub(super) fn suspect_interval(
         &self,
         sequence_number: i64,
@@ -183,18 +181,15 @@ impl SendWindow {
         is_suspect.then(|| self.round_trip.answer_time(ROUND_INTERVAL))
     }
 
-    /// After a message was repeated: asks for a probe if it is the oldest, was repeated often enough
-    /// and silence would mean something.
-    pub(super) fn consider_probe(&mut self, sequence_number: i64) {
-        let Some(message) = self.get(sequence_number) else {
+    /// After messages were repeated: asks for a probe if silence about the oldest would mean something.
+    pub(super) fn consider_probe(&mut self) {
+        let Some(oldest) = self.get(self.base) else {
             return;
         };
         // A plugin that has taken the request refuses a probe until the handshake is over, and what
         // comes behind the probe, the end of the handshake, would wait for it.
-        if sequence_number == self.base
-            && message.kind != Kind::HandshakeRequest
-            && (message.sends >= SENDS_BEFORE_PROBE || message.rounds > 0)
-            && self.is_suspicious(sequence_number, message.kind)
+        if oldest.kind != Kind::HandshakeRequest
+            && self.is_suspicious(self.base, oldest.kind)
             && self.listener.unanswered_probes < UNANSWERED_PROBES
         {
             self.listener.wants_probe = true;

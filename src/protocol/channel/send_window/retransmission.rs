@@ -6,8 +6,8 @@
 //! sent a retransmission timeout ago goes out again when either
 //!
 //! - something first sent after it on the same connection was acknowledged (it was *passed*), or
-//! - nothing at all was acknowledged for a timeout. Then a burst of the oldest ones goes out. If it
-//!   is answered, twice as many follow, and so on, unless the answers turn out to be for the
+//! - nothing at all was acknowledged for a timeout. Then a burst goes out of those sent longest ago.
+//!   If it is answered, twice as many follow, and so on, unless the answers turn out to be for the
 //!   originals: the peer was only slow, and repeating a whole window would slow it further.
 
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ use super::{Flight, Outstanding, SendWindow};
 const FIRST_BURST: usize = 64 << 10;
 /// After an answered burst, how long at least to wait for a sign that the originals arrive.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Unanswered bursts after which an idle line is probed.
+const BURSTS_BEFORE_PROBE: u32 = 2;
 
 /// How the peer as a whole is answering.
 #[derive(Debug)]
@@ -106,21 +109,28 @@ impl SendWindow {
         Some((sent_at + self.round_trip.timeout()).max(self.pace.quiet_since + wait))
     }
 
+    /// Makes a burst due of what was sent longest ago. The next burst goes on from there, or messages
+    /// that a mute peer never answers would keep the others from their turn.
     fn make_burst_due(&mut self, now: Instant) {
         let mut room = self.pace.next_burst(now);
         let timeout = self.round_trip.timeout();
-        for (sequence_number, message) in (self.base..).zip(&mut self.outstanding) {
-            if room == 0 {
-                break;
-            }
-            if let Some(message) = message
-                && message.flight == Flight::Sent
-                && message.sent_at + timeout <= now
-            {
-                message.flight = Flight::Due;
-                self.due.insert(sequence_number);
+        while room > 0
+            && let Some(&(transmission, sequence_number)) = self.flights.front()
+        {
+            if self.is_sent(transmission, sequence_number) {
+                let Some(message) = self.get(sequence_number) else {
+                    break;
+                };
+                if message.sent_at + timeout > now {
+                    break;
+                }
                 room = room.saturating_sub(message.encoded.len());
+                self.make_due(sequence_number);
             }
+            self.flights.pop_front();
+        }
+        if self.pace.unanswered >= BURSTS_BEFORE_PROBE {
+            self.consider_probe();
         }
     }
 
@@ -147,7 +157,10 @@ impl SendWindow {
         message.sends = message.sends.saturating_add(1);
         message.ambiguous = true;
         let encoded = message.encoded.clone();
-        self.consider_probe(sequence_number);
+        let is_suspect = message.rounds > 0;
+        if is_suspect && sequence_number == self.base {
+            self.consider_probe();
+        }
         encoded
     }
 
@@ -157,7 +170,7 @@ impl SendWindow {
             && earlier < transmission
         {
             self.flights.pop_front();
-            if self.is_in_flight(earlier, sequence_number) {
+            if self.is_sent(earlier, sequence_number) {
                 self.pass(sequence_number);
             }
         }

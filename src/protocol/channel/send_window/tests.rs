@@ -138,6 +138,21 @@ fn silence_repeats_a_burst_and_doubles_it_when_answered() {
 }
 
 #[test]
+fn silent_burst_goes_on_where_the_last_one_ended() {
+    let mut bench = Bench::new();
+    bench.push_sized(6, 30 << 10);
+    bench.transmit();
+
+    let mut bursts = Vec::new();
+    for _ in 0..3 {
+        bench.advance(Duration::from_secs(5));
+        bursts.push(bench.transmit());
+    }
+
+    assert_eq!(bursts, [[0, 1, 2], [3, 4, 5], [0, 1, 2]]);
+}
+
+#[test]
 fn acknowledged_originals_stop_the_recovery() {
     let mut bench = Bench::new();
     bench.push_sized(10, 30 << 10);
@@ -321,6 +336,20 @@ fn idle_line_is_probed_until_the_message_is_presumed_delivered() {
     assert_eq!(bench.window.held().messages, 0);
     assert_eq!(probes, 16);
     assert_eq!(bench.window.poll_timeout(), None);
+}
+
+#[test]
+fn no_probe_follows_an_unanswered_handshake_request() {
+    let mut bench = Bench::mute();
+    bench
+        .window
+        .push(encoded(b"request".to_vec()), Kind::HandshakeRequest);
+    bench.transmit();
+
+    for _ in 0..100 {
+        bench.advance(Duration::from_secs(5));
+        assert_eq!(bench.transmit(), [0]);
+    }
 }
 
 #[test]
