@@ -67,7 +67,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
                 .context("cannot start the runtime")?;
             match command {
                 Command::Register(register) => {
-                    runtime.block_on(self::register(&register, &settings, &cli.places))?
+                    runtime.block_on(self::register(&register, &settings, &cli.places))?;
                 }
                 Command::Fingerprint {
                     similarity_threshold,
@@ -181,7 +181,7 @@ fn set_threshold(places: &Places, threshold: i32) -> anyhow::Result<()> {
     }
     let vault = Vault::new(&places.state);
     let mut stored = vault.fingerprint()?.unwrap_or_default();
-    stored.similarity_threshold = threshold.into();
+    stored.similarity_threshold = threshold;
     vault.store_fingerprint(&stored)?;
     println!("Fingerprint SimilarityThreshold set to {threshold}");
     Ok(())

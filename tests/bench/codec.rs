@@ -57,7 +57,7 @@ fn acknowledgements(criterion: &mut Criterion) {
     };
     let encoded = acknowledgement.encode();
     criterion.bench_function("acknowledgement/encode", |b| {
-        b.iter(|| black_box(&acknowledgement).encode())
+        b.iter(|| black_box(&acknowledgement).encode());
     });
     criterion.bench_function("acknowledgement/decode", |b| {
         b.iter(|| Acknowledgement::decode_sequence_number(black_box(&encoded)));

@@ -1,4 +1,8 @@
 //! End to end: our real programs on the loopback interface, with a real shell.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test program fails by panicking; its helpers do too"
+)]
 
 mod programs;
 mod quickstart;

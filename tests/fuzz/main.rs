@@ -1,5 +1,9 @@
 //! Replays the fuzzing corpus, so that what a fuzzer found once stays fixed. To fuzz:
 //! `cargo fuzz run --fuzz-dir tests/fuzz message` (needs cargo-fuzz).
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test program fails by panicking; its helpers do too"
+)]
 
 mod targets;
 

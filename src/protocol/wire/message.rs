@@ -34,6 +34,8 @@ pub const FLAG_SYN: u64 = 1;
 /// Flags of `acknowledge` and `agent_session_state`: SYN and FIN.
 pub const FLAGS_SERVICE: u64 = 3;
 
+/// [`HEADER_LENGTH`] as the field holds it.
+const HEADER_LENGTH_FIELD: u32 = 116;
 const SCHEMA_VERSION: u32 = 1;
 const TYPE_LENGTH: usize = 32;
 const SEQUENCE_OFFSET: usize = 48;
@@ -145,7 +147,7 @@ impl Message {
         let payload_length = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
 
         out.reserve(PAYLOAD_OFFSET + self.payload.len());
-        out.put_u32(HEADER_LENGTH as u32);
+        out.put_u32(HEADER_LENGTH_FIELD);
         out.put_slice(&type_field);
         out.put_u32(SCHEMA_VERSION);
         out.put_u64(self.created_ms);
