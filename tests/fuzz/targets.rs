@@ -17,8 +17,11 @@ use ssm_agent::protocol::wire::task::{TaskAcknowledge, TaskComplete};
 use ssm_agent::protocol::wire::version::{AgentGates, ClientGates};
 use ssm_agent::protocol::wire::{Acknowledgement, Message, Payload, PeerFeatures, SessionId};
 
+/// Takes any bytes and must not panic.
+pub type Target = fn(&[u8]);
+
 /// Name and function of every target; the name is also its corpus folder and fuzzing program.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("message", message),
     ("payload", payload),
     ("acknowledgement", acknowledgement),
