@@ -77,7 +77,10 @@ fn start(cli: &Cli) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run(cli))
+    let result = runtime.block_on(run(cli));
+    // A write to a terminal that was stopped may never return, and must not hold the process.
+    runtime.shutdown_background();
+    result
 }
 
 async fn run(cli: &Cli) -> anyhow::Result<u8> {
@@ -107,6 +110,8 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
     if cli.keep {
         world.print_how_to_use();
         cancel.cancelled().await;
+        eprintln!();
+        say_where(&world.recordings_moved_out()?);
     }
     world.stop().await;
     signals.abort();
