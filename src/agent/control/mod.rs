@@ -29,6 +29,6 @@ pub use outbox::Outbox;
 pub use task::open;
 
 #[cfg(test)]
-mod gateway;
+mod test_gateway;
 #[cfg(test)]
 mod tests;

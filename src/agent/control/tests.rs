@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_util::sync::CancellationToken;
 
-use super::gateway::{Gateway, Mood, Seen};
+use super::test_gateway::{Gateway, Mood, Seen};
 use super::{DataChannels, Settings, Status, open};
 use crate::protocol::wire::task::{TaskComplete, TaskStatus};
 use crate::protocol::wire::{Message, SessionId};
