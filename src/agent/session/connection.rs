@@ -37,12 +37,19 @@ const PUMP_SLACK: Duration = Duration::from_secs(1);
 pub(super) enum News {
     /// The first connection is up: [`Connection::greet`] is due.
     Connected,
+    /// The handshake is over and data may flow. Kinds without a handshake are not told.
+    Open {
+        /// Version that the client named.
+        client_version: String,
+    },
     /// The client typed.
     Input(Bytes),
     /// The client's terminal has this size.
     Size(TerminalSize),
     /// The client asks for the end of the session.
     Leave,
+    /// Any other flag; port sessions have a use for them.
+    Flag(Flag),
     /// The gateway closed the session, or says that it is over.
     Closed,
     /// The data channel is gone for good; this is why.
@@ -78,10 +85,12 @@ pub(super) struct Inbox {
 }
 
 impl Connection {
-    /// Begins to dial the data channel of `session_id`; the session type needs no handshake.
+    /// Begins to dial the data channel of `session_id`. With a [`HandshakeRole::Request`], data may
+    /// flow once [`News::Open`] was heard.
     pub(super) fn open<C: Connector>(
         session_id: SessionId,
         connector: C,
+        handshake: HandshakeRole,
         settings: &Settings,
     ) -> Self {
         let gateway = Arc::new(OnceLock::new());
@@ -92,7 +101,7 @@ impl Connection {
             gateway: Arc::clone(&gateway),
         };
         let channel = Channel::new(
-            channel_settings(session_id.clone(), settings),
+            channel_settings(session_id.clone(), handshake, settings),
             std::time::Instant::now(),
         );
         // The pump outlives the session's own cancellation, to drain.
@@ -241,10 +250,7 @@ impl Inbox {
                 Payload::Output(bytes) => News::Input(bytes),
                 Payload::Size(size) => News::Size(size),
                 Payload::Flag(Flag::TerminateSession) => News::Leave,
-                Payload::Flag(flag) => {
-                    debug!(?flag, "a shell has no use for this flag");
-                    News::Nothing
-                }
+                Payload::Flag(flag) => News::Flag(flag),
                 Payload::StdErr(_) | Payload::ExitCode(_) => News::Nothing,
             },
             Incoming::Event(event) => self.take_event(event),
@@ -258,6 +264,15 @@ impl Inbox {
             Event::Resumed => self.paused = false,
             Event::PeerFeatures(features) => self.client = features,
             Event::HandshakeFailed(text) => return News::Lost(text),
+            Event::Open {
+                session_type,
+                peer_version,
+                ..
+            } if !session_type.is_empty() => {
+                return News::Open {
+                    client_version: peer_version,
+                };
+            }
             Event::Open { .. } | Event::Drained(_) => {}
         }
         News::Nothing
@@ -281,19 +296,18 @@ impl Inbox {
     }
 }
 
-fn channel_settings(session_id: SessionId, settings: &Settings) -> channel::Settings {
+fn channel_settings(
+    session_id: SessionId,
+    handshake: HandshakeRole,
+    settings: &Settings,
+) -> channel::Settings {
     let (instant, unix_ms) = clock::anchor();
     let seed = Uuid::new_v4().as_u64_pair().0;
     channel::Settings {
         send_window: settings.send_window,
         receive_window: settings.receive_window,
         drain: settings.linger,
-        ..channel::Settings::agent(
-            session_id,
-            HandshakeRole::None,
-            Clock { instant, unix_ms },
-            seed,
-        )
+        ..channel::Settings::agent(session_id, handshake, Clock { instant, unix_ms }, seed)
     }
 }
 

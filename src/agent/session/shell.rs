@@ -23,6 +23,7 @@ use crate::agent::host::process::ExitStatus;
 use crate::agent::host::pty::{KERNEL_BUFFER, Output};
 use crate::agent::host::utf8::{self, Utf8Boundary};
 use crate::agent::transcript::{About, Recorder};
+use crate::protocol::channel::HandshakeRole;
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::{Payload, TerminalSize};
 use crate::transport::{Connector, Outgoing};
@@ -40,7 +41,12 @@ pub(super) struct Shell {
 pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
     let mut opening = Opening {
-        connection: Connection::open(id.clone(), connector, &session.context.settings),
+        connection: Connection::open(
+            id.clone(),
+            connector,
+            HandshakeRole::None,
+            &session.context.settings,
+        ),
         input: Input::default(),
         size: None,
     };
@@ -92,7 +98,7 @@ impl Opening {
                 News::Leave => return Err(End::Left),
                 News::Closed => return Err(End::Closed),
                 News::Lost(reason) => return Err(End::Lost(reason)),
-                News::Nothing => {}
+                News::Open { .. } | News::Flag(_) | News::Nothing => {}
             }
         }
     }
@@ -234,7 +240,7 @@ impl Running {
             News::Leave => return Some(End::Left),
             News::Closed => return Some(End::Closed),
             News::Lost(reason) => return Some(End::Lost(reason)),
-            News::Nothing => {}
+            News::Open { .. } | News::Flag(_) | News::Nothing => {}
         }
         None
     }
