@@ -15,6 +15,11 @@ use tempfile::TempDir;
 /// Longest wait for anything that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the programs say besides what is measured or checked.
+const LOG_LEVEL: &str = "warn";
+/// How often it is looked whether something has happened.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A running gateway, and the folder of an agent for it.
 pub struct World {
     pub folder: TempDir,
@@ -136,14 +141,58 @@ impl World {
                 return;
             }
             assert!(Instant::now() < deadline, "{node} is not connected");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    pub async fn wait_disconnected(&self, node: &str) {
+        let request = json!({"Target": node});
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer: Value = self
+                .client
+                .ssm("GetConnectionStatus", &request)
+                .await
+                .unwrap();
+            if answer["Status"] != "connected" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{node} is still connected");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The agent's share of memory (PSS), in bytes.
+    pub fn agent_memory(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.agent_id());
+        let text = fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib << 10
+    }
+
+    /// Processor time that the agent has used.
+    pub fn agent_cpu(&self) -> Duration {
+        let mut nanoseconds = 0;
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.agent_id())).unwrap();
+        for task in tasks {
+            let path = task.unwrap().path().join("schedstat");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let on_cpu = text.split_whitespace().next();
+            nanoseconds += on_cpu.map_or(0, |text| text.parse::<u64>().unwrap());
+        }
+        Duration::from_nanos(nanoseconds)
+    }
+
+    fn agent_id(&self) -> u32 {
+        self.agent.as_ref().expect("the agent runs").id()
     }
 
     pub fn agent_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssm-agent"));
         command
             .env("HOME", self.folder.path())
+            .args(["--log-level", LOG_LEVEL])
             .arg("--config")
             .arg(self.config())
             .arg("--state-dir")
@@ -182,7 +231,14 @@ impl Drop for World {
 
 fn serve(state: &std::path::Path, address: &str) -> (Child, String) {
     let mut gateway = Command::new(env!("CARGO_BIN_EXE_ssm-gateway"))
-        .args(["serve", "--listen", address, "--state"])
+        .args([
+            "serve",
+            "--log-level",
+            LOG_LEVEL,
+            "--listen",
+            address,
+            "--state",
+        ])
         .arg(state)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
