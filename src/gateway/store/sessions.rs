@@ -214,6 +214,28 @@ impl Store {
         .await
     }
 
+    /// Notes that a session which has not ended was told to, and why.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn terminate_session(
+        &self,
+        id: SessionId,
+        details: String,
+    ) -> Result<(), StoreError> {
+        let status = SessionStatus::Terminating.as_str();
+        self.call(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE sessions SET status = ?2, details = ?3
+                     WHERE session_id = ?1 AND end_ms IS NULL",
+                )?
+                .execute(params![id.as_str(), status, details])
+                .map(drop)
+        })
+        .await
+    }
+
     /// Ends a session with the broker's verdict, unless it has ended already.
     ///
     /// # Errors
@@ -238,7 +260,7 @@ impl Store {
     }
 
     /// Notes the agent's result, the first one if it comes more than once. A verdict that stands
-    /// already keeps its status, text and time. Returns whether this node has such a session.
+    /// already keeps its status, text and time, a reason to end its text. Returns whether this node has such a session.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -258,7 +280,7 @@ impl Store {
                     "UPDATE sessions SET
                          confirmed = 1, exit_code = ?3, s3_output = ?4, log_output = ?5,
                          status  = CASE WHEN end_ms IS NULL THEN ?6 ELSE status END,
-                         details = CASE WHEN end_ms IS NULL THEN ?7 ELSE details END,
+                         details = CASE WHEN details = '' AND end_ms IS NULL THEN ?7 ELSE details END,
                          end_ms  = coalesce(end_ms, ?8)
                      WHERE session_id = ?1 AND node_id = ?2 AND confirmed = 0",
                 )?

@@ -9,6 +9,7 @@ use super::super::validation::{DOCUMENT_NAME, length, matches, required};
 use super::super::{ApiState, Arrival};
 use super::documents;
 use crate::gateway::broker::{StartRequest, Ticket};
+use crate::gateway::store::sessions::SessionLimits;
 
 /// StartSession's members.
 #[derive(Debug, Deserialize)]
@@ -86,6 +87,7 @@ pub(super) async fn start(
             owner: owner.into(),
             run_as_user: String::new(),
             reason: request.reason.unwrap_or_default(),
+            limits: SessionLimits::default(),
         })
         .await?;
     Ok(TicketResult::new(ticket, arrival))

@@ -64,6 +64,29 @@ async fn first_result_of_the_agent_stays_and_ends_the_session() {
 }
 
 #[tokio::test]
+async fn reason_to_end_outlives_the_agents_result() {
+    let store = Store::open_in_memory().unwrap();
+    store.insert_session(at("alice-1", 1)).await.unwrap();
+
+    let reason = "too long".to_owned();
+    store
+        .terminate_session(id("alice-1"), reason)
+        .await
+        .unwrap();
+    let ending = store.session(&id("alice-1")).await.unwrap().unwrap();
+    let over = result("alice-1", "mi-1", SessionStatus::Terminated, Some(0));
+    store.complete_session(over).await.unwrap();
+
+    assert_eq!(ending.status, SessionStatus::Terminating);
+    let record = store.session(&id("alice-1")).await.unwrap().unwrap();
+    assert_eq!(record.status, SessionStatus::Terminated);
+    assert_eq!(
+        (record.details.as_str(), record.exit_code),
+        ("too long", Some(0))
+    );
+}
+
+#[tokio::test]
 async fn result_from_another_node_changes_nothing() {
     let store = Store::open_in_memory().unwrap();
     store.insert_session(at("alice-1", 1)).await.unwrap();
