@@ -11,11 +11,13 @@ pub mod signature;
 mod agent;
 mod answer;
 mod dispatch;
+mod panics;
 mod ssm;
 mod validation;
 
 use std::net::SocketAddr;
 
+use axum::middleware;
 use axum::routing::post;
 use tokio_util::sync::CancellationToken;
 
@@ -50,4 +52,5 @@ pub fn router(state: ApiState) -> axum::Router {
         .route("/", post(dispatch::handle))
         .with_state(state.clone())
         .merge(mgs::routes(state))
+        .layer(middleware::from_fn(panics::catch))
 }
