@@ -29,7 +29,7 @@ use signature::Verifier;
 /// What every operation may use.
 #[derive(Clone)]
 pub struct ApiState {
-    /// Nodes, keys, activations, sessions.
+    /// Nodes, keys, activations, sessions, documents.
     pub store: Store,
     /// Live agents and sessions.
     pub broker: Broker,
