@@ -151,11 +151,26 @@ fn empty_frame_says_nothing() {
 }
 
 #[test]
+fn frame_larger_than_any_of_ours_is_taken() {
+    let mut pair = Pair::new(|_| {});
+    let id = pair.stream();
+
+    pair.server
+        .handle_bytes(psh(id.0, &[1; 65_535]), pair.now)
+        .unwrap();
+
+    let pieces: Vec<usize> = std::iter::from_fn(|| pair.server.read(id, pair.now))
+        .map(|piece| piece.len())
+        .collect();
+    assert_eq!(pieces, [32_768, 32_767]);
+}
+
+#[test]
 fn byte_stream_that_cannot_be_followed_stays_so() {
-    let oversized = [1, 2, 1, 0x80, 3, 0, 0, 0];
+    let unexpected_payload = [1, 0, 1, 0, 3, 0, 0, 0];
     let other_version = [2, 0, 0, 0, 3, 0, 0, 0];
     let window_update = [1, 4, 8, 0, 3, 0, 0, 0];
-    for header in [oversized, other_version, window_update] {
+    for header in [unexpected_payload, other_version, window_update] {
         let mut pair = Pair::new(|_| {});
         let bad = Bytes::copy_from_slice(&header);
 
