@@ -237,11 +237,10 @@ fn documents_with_unusable_rules_are_errors() {
 
 #[test]
 fn smux_header_of_another_protocol_is_refused() {
-    let refused: [(&str, [u8; HEADER_LENGTH]); 6] = [
+    let refused: [(&str, [u8; HEADER_LENGTH]); 5] = [
         ("smux version", [0, 0, 0, 0, 3, 0, 0, 0]),
         ("smux version", [2, 2, 5, 0, 3, 0, 0, 0]),
         ("smux command", [1, 4, 8, 0, 3, 0, 0, 0]),
-        ("smux frame", [1, 2, 1, 0x80, 3, 0, 0, 0]),
         (
             "smux length of a frame without payload",
             [1, 0, 1, 0, 3, 0, 0, 0],
@@ -254,11 +253,10 @@ fn smux_header_of_another_protocol_is_refused() {
     for (field, header) in refused {
         let error = Header::decode(header).unwrap_err();
 
-        let (DecodeError::Invalid { what, .. } | DecodeError::TooLarge { what, .. }) = &error
-        else {
-            panic!("{error}");
-        };
-        assert_eq!(*what, field);
+        assert!(
+            matches!(error, DecodeError::Invalid { what, .. } if what == field),
+            "{error}"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use ssm_agent::protocol::mux::frame::{Command, Header, MAX_PAYLOAD};
+use ssm_agent::protocol::mux::frame::{Command, Header};
 use ssm_agent::protocol::wire::open_channel::{decode_token_response, encode_token_response};
 use ssm_agent::protocol::wire::payload::{Flag, decode_exit_code, encode_exit_code};
 use ssm_agent::protocol::wire::session_document::SessionDocument;
@@ -95,8 +95,8 @@ proptest! {
     }
 
     #[test]
-    fn smux_headers_survive(stream_id: u32, length in 0..=MAX_PAYLOAD) {
-        let header = Header { command: Command::Psh, length: u16::try_from(length).unwrap(), stream_id };
+    fn smux_headers_survive(stream_id: u32, length: u16) {
+        let header = Header { command: Command::Psh, length, stream_id };
 
         prop_assert_eq!(Header::decode(header.encode()), Ok(header));
     }

@@ -84,3 +84,80 @@ impl Decoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_cut(
+            frames in proptest::collection::vec(any_frame(), 1..20),
+            cuts in proptest::collection::vec(1usize..60, 1..50),
+        ) {
+            let wire: Vec<u8> = frames.iter().flat_map(|(header, payload)| {
+                [&header.encode()[..], payload].concat()
+            }).collect();
+
+            let mut decoder = Decoder::new();
+            let mut items: Vec<Item> = Vec::new();
+            let mut rest = Bytes::from(wire);
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let mut piece = rest.split_to(rest.len().min(*cut));
+                while let Some(item) = decoder.next(&mut piece).unwrap() {
+                    append(&mut items, item);
+                }
+            }
+
+            let mut expected = Vec::new();
+            for (header, payload) in frames {
+                let id = StreamId(header.stream_id);
+                match header.command {
+                    Command::Syn => append(&mut expected, Item::Syn(id)),
+                    Command::Fin => append(&mut expected, Item::Fin(id)),
+                    Command::Psh if payload.is_empty() => {}
+                    Command::Psh => append(&mut expected, Item::Data(id, payload.into())),
+                    Command::Nop => {}
+                }
+            }
+            prop_assert_eq!(items, expected);
+        }
+    }
+
+    fn any_frame() -> impl Strategy<Value = (Header, Vec<u8>)> {
+        let bare = |command| (1..5u32).prop_map(move |id| (Header::bare(command, id), Vec::new()));
+        let psh = (1..5u32, proptest::collection::vec(any::<u8>(), 0..300)).prop_map(
+            |(stream_id, payload)| {
+                let header = Header {
+                    command: Command::Psh,
+                    length: u16::try_from(payload.len()).unwrap(),
+                    stream_id,
+                };
+                (header, payload)
+            },
+        );
+        prop_oneof![
+            bare(Command::Syn),
+            bare(Command::Fin),
+            bare(Command::Nop),
+            psh
+        ]
+    }
+
+    /// Joins pieces of one stream, which may be cut anywhere.
+    fn append(items: &mut Vec<Item>, item: Item) {
+        if let Item::Data(id, piece) = &item
+            && let Some(Item::Data(last, bytes)) = items.last_mut()
+            && last == id
+        {
+            *bytes = [&bytes[..], piece].concat().into();
+            return;
+        }
+        items.push(item);
+    }
+}

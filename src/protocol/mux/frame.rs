@@ -10,11 +10,12 @@
 //! | 4 | 4 | stream id | odd, from 3 on, for streams that the client opens; 0 for NOP |
 
 use crate::protocol::wire::DecodeError;
-use crate::protocol::wire::codec::{Reader, check_size};
+use crate::protocol::wire::codec::Reader;
 
 /// Bytes of a header.
 pub const HEADER_LENGTH: usize = 8;
-/// Largest payload of a frame: xtaci/smux's default maximum frame size.
+/// Largest payload of a frame that is sent: xtaci/smux's default maximum frame size. It is no limit
+/// for a receiver: xtaci takes whatever the length field can say, and some of its ports send that.
 pub const MAX_PAYLOAD: usize = 32_768;
 
 const VERSION: u8 = 1;
@@ -69,8 +70,8 @@ impl Header {
     /// Reads a header.
     ///
     /// # Errors
-    /// [`DecodeError`] for another version, an unknown command, a payload above [`MAX_PAYLOAD`] and
-    /// a payload where there is none. The byte stream cannot be followed any further.
+    /// [`DecodeError`] for another version, an unknown command, and a payload where there is none. The
+    /// byte stream cannot be followed any further.
     pub fn decode(bytes: [u8; HEADER_LENGTH]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(&bytes);
         let [version, command] = reader.take("smux version and command")?;
@@ -86,7 +87,6 @@ impl Header {
             3 => Command::Nop,
             other => return Err(invalid("smux command", other)),
         };
-        check_size("smux frame", usize::from(length), MAX_PAYLOAD)?;
         // xtaci does not look at the length of these: it would read the next header right behind.
         if command != Command::Psh && length != 0 {
             return Err(invalid("smux length of a frame without payload", length));

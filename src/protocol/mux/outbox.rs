@@ -133,14 +133,13 @@ impl Outbox {
             stream.owes_syn = false;
             put(out, Header::bare(Command::Syn, id.0));
         }
-        let room_for_bytes = room(out, max).saturating_sub(HEADER_LENGTH);
-        if !stream.sending.is_empty() && room_for_bytes > 0 {
-            let longest = if max >= LARGE {
-                MAX_PAYLOAD.min(room_for_bytes)
+        let space = room(out, max).saturating_sub(HEADER_LENGTH);
+        if !stream.sending.is_empty() && space > 0 {
+            if max >= LARGE {
+                self.put_whole_frame(id, stream, out, space);
             } else {
-                MAX_PAYLOAD
-            };
-            self.put_bytes(id, stream, out, longest, room_for_bytes);
+                self.put_cut_frame(id, stream, out, space);
+            }
         }
         let owes_fin = stream.outgoing == Outgoing::Finishing && stream.sending.is_empty();
         if owes_fin && self.rest.is_empty() && room(out, max) >= HEADER_LENGTH {
@@ -149,26 +148,47 @@ impl Outbox {
         }
     }
 
-    fn put_bytes(
+    /// A frame that fits, of as many bytes as fit.
+    fn put_whole_frame(
         &mut self,
         id: StreamId,
         stream: &mut Stream,
         out: &mut BytesMut,
-        longest: usize,
-        room: usize,
+        space: usize,
     ) {
-        let Some(mut payload) = stream.sending.pop(longest) else {
-            return;
-        };
-        self.queued -= payload.len();
+        let mut length = stream.sending.len().min(MAX_PAYLOAD).min(space);
+        self.put_psh(id, length, out);
+        while length > 0
+            && let Some(piece) = stream.sending.pop(length)
+        {
+            length -= piece.len();
+            out.put(piece);
+        }
+    }
+
+    /// A frame of bytes that lie together; what does not fit follows in the next payloads.
+    fn put_cut_frame(
+        &mut self,
+        id: StreamId,
+        stream: &mut Stream,
+        out: &mut BytesMut,
+        space: usize,
+    ) {
+        if let Some(mut piece) = stream.sending.pop(MAX_PAYLOAD) {
+            self.put_psh(id, piece.len(), out);
+            out.put(piece.split_to(piece.len().min(space)));
+            self.rest = piece;
+        }
+    }
+
+    fn put_psh(&mut self, id: StreamId, length: usize, out: &mut BytesMut) {
+        self.queued -= length;
         let header = Header {
             command: Command::Psh,
-            length: u16::try_from(payload.len()).expect("at most 32768"),
+            length: u16::try_from(length).expect("at most 32768"),
             stream_id: id.0,
         };
         put(out, header);
-        out.put(payload.split_to(payload.len().min(room)));
-        self.rest = payload;
     }
 }
 

@@ -74,3 +74,69 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+impl Queue {
+    /// Elements and bytes for which memory is set aside.
+    pub(super) fn allocated(&self) -> usize {
+        self.chunks.capacity() + self.gathered.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_piece_is_kept_as_it_came() {
+        let buffer = Bytes::from(vec![1; 10_000]);
+        let mut queue = Queue::default();
+
+        queue.push(buffer.slice(8..), buffer.len());
+
+        let piece = queue.pop(usize::MAX).unwrap();
+        assert_eq!(piece.as_ptr(), buffer[8..].as_ptr());
+    }
+
+    #[test]
+    fn small_pieces_are_gathered_in_their_place() {
+        let mut queue = Queue::default();
+
+        queue.push(Bytes::from_static(b"a"), 1);
+        queue.push(Bytes::from(vec![b'b'; SMALL]), SMALL);
+        queue.push(Bytes::from_static(b"c"), 1);
+        queue.push(Bytes::from_static(b"d"), 1);
+
+        assert_eq!(queue.len(), SMALL + 3);
+        assert_eq!(queue.pop(10), Some(Bytes::from_static(b"a")));
+        assert_eq!(queue.pop(SMALL - 1).unwrap().len(), SMALL - 1);
+        assert_eq!(queue.pop(10), Some(Bytes::from_static(b"b")));
+        assert_eq!(queue.pop(10), Some(Bytes::from_static(b"cd")));
+        assert_eq!(queue.pop(10), None);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn small_part_of_a_large_buffer_does_not_keep_it_alive() {
+        let buffer = Bytes::from(vec![1; 1 << 20]);
+        let mut queue = Queue::default();
+
+        queue.push(buffer.slice(..10_000), buffer.len());
+
+        assert!(buffer.is_unique());
+    }
+
+    #[test]
+    fn gathered_bytes_come_in_bounded_pieces() {
+        let mut queue = Queue::default();
+        for _ in 0..100 {
+            queue.push(Bytes::from_static(&[1; 1000]), 1000);
+        }
+
+        let pieces: Vec<usize> = std::iter::from_fn(|| queue.pop(usize::MAX))
+            .map(|piece| piece.len())
+            .collect();
+
+        assert_eq!(pieces, [32_000, 32_000, 32_000, 4000]);
+    }
+}

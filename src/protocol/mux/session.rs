@@ -1,11 +1,13 @@
 //! One smux session, either role.
 
+mod incoming;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::decoder::{Decoder, Item};
+use super::decoder::Decoder;
 use super::event::{Event, MuxError, OpenError, ResetReason};
 use super::frame::MAX_PAYLOAD;
 use super::keep_alive::{Due, Pulse};
@@ -82,11 +84,7 @@ impl Session {
         self.pulse.hear(now);
         let whole = bytes.len();
         while let Some(item) = self.decoder.next(&mut bytes)? {
-            match item {
-                Item::Syn(id) => self.accept_syn(id, now),
-                Item::Fin(id) => self.accept_fin(id, now),
-                Item::Data(id, piece) => self.accept_data(id, piece, whole, now),
-            }
+            self.accept(item, whole, now);
         }
         if self.is_full() {
             self.stall.begin(now);
@@ -320,65 +318,6 @@ impl Session {
             self.pulse.hear(now);
         }
     }
-
-    fn accept_syn(&mut self, id: StreamId, now: Instant) {
-        if self.streams.contains_key(&id) {
-            return;
-        }
-        let is_clients = id.0 % 2 == 1;
-        let has_place = self.streams.len() < self.settings.max_streams;
-        if self.settings.role == Role::Client || !is_clients || !has_place {
-            self.refuse(id);
-            return;
-        }
-        let mut stream = Stream::new(now);
-        stream.notices.opened = true;
-        notice(&mut self.noticed, id, &mut stream);
-        self.insert(id, stream, now);
-    }
-
-    fn refuse(&mut self, id: StreamId) {
-        self.outbox.push_farewell(id);
-        if self.settings.half_close {
-            self.outbox.push_farewell(id);
-        }
-    }
-
-    fn accept_fin(&mut self, id: StreamId, now: Instant) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        match stream.incoming {
-            Incoming::Open => {
-                stream.incoming = Incoming::Finished;
-                notice(&mut self.noticed, id, stream);
-            }
-            Incoming::Finished | Incoming::Over if self.settings.half_close => {
-                let is_known = !stream.notices.opened;
-                self.remove(id, now);
-                if is_known {
-                    self.resets.push_back((id, ResetReason::Peer));
-                }
-            }
-            Incoming::Finished | Incoming::Over => {}
-        }
-    }
-
-    fn accept_data(&mut self, id: StreamId, piece: Bytes, whole: usize, now: Instant) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        if stream.incoming != Incoming::Open {
-            return;
-        }
-        if stream.received.is_empty() {
-            stream.drained = now;
-            stream.notices.readable = true;
-            notice(&mut self.noticed, id, stream);
-        }
-        self.unread += piece.len();
-        stream.received.push(piece, whole);
-    }
 }
 
 /// Puts a stream at the end of the line of those with something to tell unless it stands in it.
@@ -387,3 +326,6 @@ fn notice(noticed: &mut VecDeque<StreamId>, id: StreamId, stream: &mut Stream) {
         noticed.push_back(id);
     }
 }
+
+#[cfg(test)]
+mod tests;
