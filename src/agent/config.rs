@@ -9,6 +9,7 @@ mod known;
 mod section;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ pub struct SessionSettings {
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
     pub drain: Duration,
+    /// `Mgs.DeniedPortForwardingRemoteIPs`; `None` for the default.
+    pub denied_destinations: Option<Vec<IpAddr>>,
 }
 
 /// A form of recording.
@@ -321,9 +324,26 @@ fn read_session(mgs: &mut Section, own: &mut Section) -> Result<SessionSettings,
         default_user,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
+        denied_destinations: read_addresses(mgs, "DeniedPortForwardingRemoteIPs")?,
     };
     own.absorb(section);
     Ok(settings)
+}
+
+fn read_addresses(section: &mut Section, key: &str) -> Result<Option<Vec<IpAddr>>, ConfigError> {
+    let Some(texts) = section.texts(key)? else {
+        return Ok(None);
+    };
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.trim().parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => section.warn(format!(
+                "Mgs.{key}: {text:?} is no IP address and is left out"
+            )),
+        }
+    }
+    Ok(Some(addresses))
 }
 
 fn read_transcript(

@@ -1,20 +1,21 @@
 //! Sessions: one operator's use of this host each, from the start message to its result.
 //!
 //! ```text
-//! start message --> Supervisor --one task each--> task --> kind (shell) --> Outcome
+//! start message --> Supervisor --one task each--> task --> kind (shell, port) --> Outcome
 //!                                                            |   |
 //!                                  data channel <-- connection   terminal, recorder
 //! ```
 //!
-//! The supervisor owns the tasks; `task` checks what was asked for and picks the kind; `shell` is
-//! the one kind so far, on a `terminal`, with its `input` queue and the ways it can `end`;
-//! `connection` is a session's end of its data channel.
+//! The supervisor owns the tasks; `task` checks what was asked for and picks the kind: a `shell` on a
+//! `terminal`, or a `port`. `input` queues what a client sends, `connection` is a session's end of its
+//! data channel, and `end` names the ways in which a session can be over.
 
 mod connection;
 mod end;
 mod input;
 mod kind;
 mod outcome;
+mod port;
 mod settings;
 mod shell;
 mod supervisor;
@@ -22,6 +23,7 @@ mod task;
 mod terminal;
 
 pub use outcome::Outcome;
+pub use port::DenyList;
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};
 

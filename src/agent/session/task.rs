@@ -8,7 +8,7 @@ use tracing::info;
 use super::kind::Kind;
 use super::outcome::{Outcome, in_one_line};
 use super::settings::Settings;
-use super::shell;
+use super::{port, shell};
 use crate::agent::host::users::SsmUser;
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::control::StartSession;
@@ -49,6 +49,7 @@ pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome
     );
     let outcome = match kind {
         Kind::Shell(shell) => shell::run(shell, session, connector).await,
+        Kind::Port(port) => port::run(port, session, connector).await,
     };
     info!(
         status = ?outcome.status,
@@ -65,11 +66,13 @@ fn check(start: &StartSession) -> Result<Kind, String> {
         .document_content
         .resolve(&start.parameters)
         .map_err(|error| in_one_line(&error))?;
-    if !document.preferences().kms_key_id.is_empty() {
+    let kind = Kind::of(&document).map_err(|error| in_one_line(&error))?;
+    // Port sessions are never encrypted, whatever the preferences say.
+    if !matches!(kind, Kind::Port(_)) && !document.preferences().kms_key_id.is_empty() {
         return Err(
             "the session preferences ask for KMS encryption, which is not available in this build of the agent"
                 .to_owned(),
         );
     }
-    Kind::of(&document).map_err(|error| in_one_line(&error))
+    Ok(kind)
 }

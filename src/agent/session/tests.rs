@@ -2,5 +2,6 @@
 
 mod ending;
 mod harness;
+mod ports;
 mod starting;
 mod terminal;
