@@ -4,7 +4,8 @@
 //! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
 //!                              |
 //!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
-//!                                       \-> downlink                  -> io
+//!                              |        \-> downlink                  -> io
+//!                              +-> port  -> listener, multiplexed, in_turn, raw
 //! ```
 //!
 //! [`plugin`] is the program that the AWS CLI starts; [`Session`] is the same for other programs,
@@ -16,6 +17,7 @@ pub mod ending;
 mod escape;
 mod io;
 pub mod plugin;
+mod port;
 mod resume;
 mod session;
 mod shell;
@@ -29,5 +31,6 @@ mod uplink;
 pub use api::{Api, Parameters, StartSessionResponse, start_session};
 pub use ending::{Cause, Ending};
 pub use io::Io;
+pub use port::{PortError, PropertiesError};
 pub use resume::OpenError;
 pub use session::{Session, SessionError, Settings};

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::api::{Api, StartSessionResponse};
 use super::ending::{Cause, Ending};
 use super::io::Io;
+use super::port::{self, PortEnd, PortError};
 use super::resume::{Dialer, OpenError, Reconnect, chain};
 use super::shell::{self, Shell, ShellEnd};
 use crate::protocol::channel::{self, Channel, Clock, Event, Window};
@@ -79,6 +80,9 @@ pub enum SessionError {
     /// The terminal does not take raw mode.
     #[error("cannot control the terminal")]
     Terminal(#[source] io::Error),
+    /// A port session cannot be run here.
+    #[error(transparent)]
+    Port(#[from] PortError),
 }
 
 impl SessionError {
@@ -86,7 +90,10 @@ impl SessionError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Open { source, .. } => source.hint(),
-            Self::Unsupported(_) | Self::Terminal(_) => None,
+            Self::Port(PortError::Listen { .. }) => {
+                Some("choose another localPortNumber, or 0 for any free port")
+            }
+            Self::Unsupported(_) | Self::Terminal(_) | Self::Port(_) => None,
         }
     }
 }
@@ -113,6 +120,7 @@ enum Outcome {
 struct Opened {
     session_type: String,
     properties: Value,
+    agent_version: String,
     customer_message: String,
 }
 
@@ -183,7 +191,7 @@ impl<A: Api> Session<A> {
         tasks.spawn(pump);
 
         let outcome = tokio::select! {
-            outcome = serve(&mut handle, &mut io) => outcome,
+            outcome = serve(&self.started.session_id, &mut handle, &mut io) => outcome,
             () = cancel.cancelled() => Outcome::Ended(Ending::new(Cause::Cancelled)),
         };
 
@@ -270,7 +278,7 @@ impl<A: Api> Session<A> {
 }
 
 /// Waits for the session type, then serves it.
-async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
+async fn serve(session_id: &SessionId, handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
     let opened = match wait_until_open(&mut handle.incoming).await {
         Ok(opened) => opened,
         Err(outcome) => return outcome,
@@ -280,6 +288,9 @@ async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
         if let Err(error) = io.error.write_all(text.as_bytes()).await {
             tracing::debug!(%error, "a message of the agent was not shown");
         }
+    }
+    if opened.session_type == port::SESSION_TYPE {
+        return forward(session_id, &opened, handle, io).await;
     }
     let Some(shell) = Shell::of(&opened.session_type) else {
         tracing::debug!(properties = %opened.properties, "session type is not supported");
@@ -292,12 +303,7 @@ async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
         Ok(ShellEnd::Closed(closed)) => Ending::closed(closed),
         Ok(ShellEnd::Left) => Ending::new(Cause::Left),
         Ok(ShellEnd::HandshakeFailed(text)) => Ending::new(Cause::Failed).because(text),
-        Ok(ShellEnd::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            Ending::new(Cause::OutputClosed)
-        }
-        Ok(ShellEnd::Output(error)) => {
-            Ending::new(Cause::Failed).because(format!("cannot write output: {error}"))
-        }
+        Ok(ShellEnd::Output(error)) => output_failed(&error),
         Ok(ShellEnd::PumpEnded) => return Outcome::PumpEnded { exit_code },
         Err(error) => return Outcome::Failed(SessionError::Terminal(error)),
     };
@@ -307,18 +313,47 @@ async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
     })
 }
 
+/// Serves a port session.
+async fn forward(
+    session_id: &SessionId,
+    opened: &Opened,
+    handle: &mut ChannelHandle,
+    io: &mut Io,
+) -> Outcome {
+    let opened = port::Opened {
+        session_id,
+        properties: &opened.properties,
+        agent_version: &opened.agent_version,
+    };
+    Outcome::Ended(match port::run(opened, handle, io).await {
+        Ok(PortEnd::Closed(closed)) => Ending::closed(closed),
+        Ok(PortEnd::HandshakeFailed(text)) => Ending::new(Cause::Failed).because(text),
+        Ok(PortEnd::Output(error)) => output_failed(&error),
+        Ok(PortEnd::PumpEnded) => return Outcome::PumpEnded { exit_code: None },
+        Err(error) => return Outcome::Failed(error.into()),
+    })
+}
+
+fn output_failed(error: &io::Error) -> Ending {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Ending::new(Cause::OutputClosed);
+    }
+    Ending::new(Cause::Failed).because(format!("cannot write output: {error}"))
+}
+
 async fn wait_until_open(incoming: &mut mpsc::Receiver<Incoming>) -> Result<Opened, Outcome> {
     while let Some(next) = incoming.recv().await {
         match next {
             Incoming::Event(Event::Open {
                 session_type,
                 properties,
-                peer_version: _,
+                peer_version: agent_version,
                 customer_message,
             }) => {
                 return Ok(Opened {
                     session_type,
                     properties,
+                    agent_version,
                     customer_message,
                 });
             }

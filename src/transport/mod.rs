@@ -1,6 +1,7 @@
 //! Moving messages: WebSocket dial and accept over TLS, proxies, liveness, and the pump that drives
-//! one channel over one WebSocket and reconnects it.
+//! one channel over one WebSocket and reconnects it; forwarding of connections over a mux session.
 
+pub mod forward;
 pub mod pump;
 pub mod websocket;
 

@@ -5,6 +5,7 @@
 )]
 
 mod bridge;
+mod ports;
 #[allow(
     dead_code,
     reason = "shared by two test programs, each of which uses a part"

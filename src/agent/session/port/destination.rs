@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::deny_list::DenyList;
 use super::properties::Target;
-use super::socket::Socket;
+use crate::transport::forward::Socket;
 
 /// Longest wait for the resolver: two servers asked twice, five seconds each.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -8,18 +8,13 @@
 //! ```
 //!
 //! `properties` reads the document; `destination` resolves the target once, past the `deny_list`,
-//! and dials it; `multiplexed` drives the `stream`s that are `ready`; `single` does with one
-//! `socket` at a time.
+//! and dials it; `multiplexed` drives many connections; `single` does with one at a time.
 
 mod deny_list;
 mod destination;
 mod multiplexed;
 mod properties;
-mod ready;
 mod single;
-mod socket;
-mod stream;
-mod traffic;
 
 use tokio::select;
 use tracing::debug;

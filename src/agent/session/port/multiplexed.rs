@@ -19,15 +19,13 @@ use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::outcome::in_one_line;
 use super::super::task::Session;
-use super::destination::Destination;
-use super::ready::Ready;
-use super::stream::{Served, Stream};
-use super::traffic::Traffic;
+use super::destination::{Destination, DialError};
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::ClientGates;
 use crate::transport::Outgoing;
+use crate::transport::forward::{Ready, Served, Stream, Traffic};
 
 /// Payloads taken from the data channel before streams get their turn; more than wait in its queue.
 const BATCH: usize = 32;
@@ -61,7 +59,7 @@ pub(super) struct Multiplexed<'a> {
     destination: Arc<Destination>,
     half_close: bool,
     mux: mux::Session,
-    streams: HashMap<StreamId, Stream>,
+    streams: HashMap<StreamId, Stream<DialError>>,
     ready: Arc<Ready>,
     /// What sockets are read into.
     buffer: BytesMut,
@@ -227,7 +225,9 @@ impl<'a> Multiplexed<'a> {
             mux::Event::Opened(id) => {
                 debug!(stream = %id, "stream opened");
                 let waker = self.ready.waker(id);
-                let stream = Stream::new(id, waker, self.half_close, &self.destination);
+                let destination = Arc::clone(&self.destination);
+                let dial = async move { destination.dial().await };
+                let stream = Stream::dialing(id, waker, self.half_close, dial);
                 self.streams.insert(id, stream);
                 self.totals.streams += 1;
                 self.serve(id);
@@ -235,7 +235,7 @@ impl<'a> Multiplexed<'a> {
             mux::Event::Readable(id) | mux::Event::Writable(id) => self.serve(id),
             mux::Event::PeerFinished { id, .. } => {
                 if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.finish_client();
+                    stream.finish_peer();
                 }
                 self.serve(id);
             }
@@ -278,7 +278,7 @@ impl<'a> Multiplexed<'a> {
         }
     }
 
-    fn count(&mut self, id: StreamId, stream: &Stream) {
+    fn count(&mut self, id: StreamId, stream: &Stream<DialError>) {
         let traffic = stream.traffic();
         debug!(stream = %id, up = traffic.up, down = traffic.down, "stream closed");
         self.totals.traffic.add(traffic);

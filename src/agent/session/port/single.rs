@@ -18,11 +18,10 @@ use super::super::input::Input;
 use super::super::outcome::in_one_line;
 use super::super::task::Session;
 use super::destination::{Destination, DialError};
-use super::socket::{READ, Socket};
-use super::traffic::Traffic;
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
 use crate::transport::Outgoing;
+use crate::transport::forward::{READ, Socket, Traffic};
 
 /// What the end of a connection means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

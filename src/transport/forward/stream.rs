@@ -1,46 +1,45 @@
-//! One stream of a multiplexed port session: a connection to the destination and what passes
-//! between it and the client.
+//! One stream of a multiplexed port session: a connection at this end and what passes between it and
+//! the peer. The agent's connection is one to the destination, which is dialled when the stream
+//! opens; the client's was accepted before.
 //!
 //! ```text
-//! Dialing --connected--> Open --the destination is gone--> Gone
+//! Dialing --connected--> Open --the connection is gone--> Gone
 //!    \--- refused            \--- both directions ended
 //! ```
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tracing::debug;
 
-use super::destination::{Destination, DialError};
 use super::socket::Socket;
 use super::traffic::Traffic;
 use crate::protocol::mux::{Session, StreamId};
 
-/// How long a client may go on sending to a destination that is gone. It has been told by then, or
-/// it reads as little as it listens.
-const DEAF_CLIENT: Duration = Duration::from_secs(5);
+/// How long a peer may go on sending to a connection that is gone. It has been told by then, or it
+/// reads as little as it listens.
+const DEAF_PEER: Duration = Duration::from_secs(5);
 
-type Dial = Pin<Box<dyn Future<Output = Result<Socket, DialError>> + Send>>;
+type Dial<E> = Pin<Box<dyn Future<Output = Result<Socket, E>> + Send>>;
 
-/// One stream.
-pub(super) struct Stream {
+/// One stream; `E` is why there may be no connection.
+pub struct Stream<E> {
     id: StreamId,
     waker: Waker,
     /// Whether FIN ends one direction only.
     half_close: bool,
-    state: State,
-    /// Whether the client writes no more, and all it wrote was read.
-    client_finished: bool,
+    state: State<E>,
+    /// Whether the peer writes no more, and all it wrote was read.
+    peer_finished: bool,
     traffic: Traffic,
 }
 
-enum State {
-    Dialing(Dial),
+enum State<E> {
+    Dialing(Dial<E>),
     Open(Open),
-    /// There is no connection any more; what the client still sends is dropped.
+    /// There is no connection any more; what the peer still sends is dropped.
     Gone {
         since: Instant,
     },
@@ -48,14 +47,14 @@ enum State {
 
 struct Open {
     socket: Socket,
-    /// Read from the client's side and not taken by the destination yet.
+    /// Read from the session and not taken by the connection yet.
     pending: Bytes,
-    /// Whether the destination takes bytes.
+    /// Whether the connection takes bytes.
     takes: bool,
     gives: Gives,
 }
 
-/// What the destination sends.
+/// What comes from the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gives {
     /// There may be more.
@@ -67,13 +66,13 @@ enum Gives {
 }
 
 /// What became of a stream that was served.
-pub(super) enum Served {
+pub enum Served<E> {
     /// It goes on.
     Alive,
     /// It is over, as both ends know.
     Over,
-    /// The destination cannot be reached.
-    Unreachable(DialError),
+    /// There is no connection to be had.
+    Unreachable(E),
 }
 
 /// How an open stream goes on.
@@ -83,44 +82,47 @@ enum Fate {
     Gone,
 }
 
-impl Stream {
-    /// Begins to dial.
-    pub(super) fn new(
+impl<E> Stream<E> {
+    /// A stream whose connection `dial` makes. With `half_close`, FIN ends one direction only.
+    pub fn dialing(
         id: StreamId,
         waker: Waker,
         half_close: bool,
-        destination: &Arc<Destination>,
+        dial: impl Future<Output = Result<Socket, E>> + Send + 'static,
     ) -> Self {
-        let destination = Arc::clone(destination);
+        Self::new(id, waker, half_close, State::Dialing(Box::pin(dial)))
+    }
+
+    /// A stream whose connection is there.
+    pub fn open(id: StreamId, waker: Waker, half_close: bool, socket: Socket) -> Self {
+        Self::new(id, waker, half_close, State::Open(Open::new(socket)))
+    }
+
+    fn new(id: StreamId, waker: Waker, half_close: bool, state: State<E>) -> Self {
         Self {
             id,
             waker,
             half_close,
-            state: State::Dialing(Box::pin(async move { destination.dial().await })),
-            client_finished: false,
+            state,
+            peer_finished: false,
             traffic: Traffic::default(),
         }
     }
 
     /// Bytes that passed so far.
-    pub(super) fn traffic(&self) -> Traffic {
+    pub fn traffic(&self) -> Traffic {
         self.traffic
     }
 
-    /// The client writes no more.
-    pub(super) fn finish_client(&mut self) {
-        self.client_finished = true;
+    /// The peer writes no more.
+    pub fn finish_peer(&mut self) {
+        self.peer_finished = true;
     }
 
     /// Moves what can be moved. What cannot wakes the stream again, or is told by the session.
-    pub(super) fn serve(
-        &mut self,
-        mux: &mut Session,
-        buffer: &mut BytesMut,
-        now: Instant,
-    ) -> Served {
+    pub fn serve(&mut self, mux: &mut Session, buffer: &mut BytesMut, now: Instant) -> Served<E> {
         if let State::Dialing(dial) = &mut self.state {
-            if self.client_finished && !self.half_close {
+            if self.peer_finished && !self.half_close {
                 mux.finish(self.id);
                 return Served::Over;
             }
@@ -141,7 +143,7 @@ impl Stream {
             };
             open.write(&mut turn);
             open.read(&mut turn);
-            match open.fate(self.client_finished, self.half_close, &mut turn.cx) {
+            match open.fate(self.peer_finished, self.half_close, &mut turn.cx) {
                 Fate::Alive => return Served::Alive,
                 Fate::Over => {
                     mux.finish(self.id);
@@ -156,8 +158,8 @@ impl Stream {
         self.drop_input(mux, now)
     }
 
-    /// Drops what the client sends to a destination that is gone.
-    fn drop_input(&mut self, mux: &mut Session, now: Instant) -> Served {
+    /// Drops what the peer sends to a connection that is gone.
+    fn drop_input(&mut self, mux: &mut Session, now: Instant) -> Served<E> {
         let State::Gone { since } = self.state else {
             return Served::Alive;
         };
@@ -165,10 +167,10 @@ impl Stream {
         while mux.read(self.id, now).is_some() {
             came = true;
         }
-        if self.client_finished {
+        if self.peer_finished {
             return Served::Over;
         }
-        if came && now.duration_since(since) > DEAF_CLIENT {
+        if came && now.duration_since(since) > DEAF_PEER {
             mux.reset(self.id, now);
             return Served::Over;
         }
@@ -196,7 +198,7 @@ impl Open {
         }
     }
 
-    /// Client to destination.
+    /// Session to connection.
     fn write(&mut self, turn: &mut Turn<'_>) {
         loop {
             if self.pending.is_empty() {
@@ -217,7 +219,7 @@ impl Open {
                     turn.traffic.add_up(count);
                 }
                 Poll::Ready(Err(error)) => {
-                    debug!(stream = %turn.id, %error, "the destination takes no more");
+                    debug!(stream = %turn.id, %error, "the connection takes no more");
                     // What it sent before that may still be there to be read.
                     self.takes = false;
                 }
@@ -225,7 +227,7 @@ impl Open {
         }
     }
 
-    /// Destination to client.
+    /// Connection to session.
     fn read(&mut self, turn: &mut Turn<'_>) {
         while self.gives == Gives::More {
             // When there is room again, the session tells of it.
@@ -244,7 +246,7 @@ impl Open {
                     turn.traffic.add_down(count);
                 }
                 Poll::Ready(Err(error)) => {
-                    debug!(stream = %turn.id, %error, "the destination broke the connection");
+                    debug!(stream = %turn.id, %error, "the connection broke");
                     self.gives = Gives::Broken;
                 }
             }
@@ -252,10 +254,10 @@ impl Open {
     }
 
     /// How it goes on, after both directions were moved.
-    fn fate(&mut self, client_finished: bool, half_close: bool, cx: &mut Context<'_>) -> Fate {
-        let is_client_done = client_finished && self.pending.is_empty();
-        if is_client_done {
-            // To the reference's client a FIN of its own ends both directions.
+    fn fate(&mut self, peer_finished: bool, half_close: bool, cx: &mut Context<'_>) -> Fate {
+        let is_peer_done = peer_finished && self.pending.is_empty();
+        if is_peer_done {
+            // To the reference's ends a FIN ends both directions.
             if !half_close || self.gives != Gives::More {
                 return Fate::Over;
             }

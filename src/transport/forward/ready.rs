@@ -10,7 +10,7 @@ use crate::protocol::mux::StreamId;
 
 /// The streams that were woken, in order.
 #[derive(Debug, Default)]
-pub(super) struct Ready(Mutex<Line>);
+pub struct Ready(Mutex<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
@@ -31,7 +31,7 @@ struct Bell {
 
 impl Ready {
     /// A waker that puts a stream into the line.
-    pub(super) fn waker(self: &Arc<Self>, id: StreamId) -> Waker {
+    pub fn waker(self: &Arc<Self>, id: StreamId) -> Waker {
         Waker::from(Arc::new(Bell {
             id,
             ready: Arc::downgrade(self),
@@ -40,7 +40,7 @@ impl Ready {
     }
 
     /// Waits until a stream stands in the line.
-    pub(super) fn poll_woken(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_woken(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut line = self.line();
         if !line.woken.is_empty() {
             return Poll::Ready(());
@@ -54,7 +54,7 @@ impl Ready {
 
     /// Takes the streams that stand in the line now. Those that are woken while they are served
     /// stand in the next one.
-    pub(super) fn take(&self) -> impl Iterator<Item = StreamId> + use<> {
+    pub fn take(&self) -> impl Iterator<Item = StreamId> + use<> {
         let woken = std::mem::take(&mut self.line().woken);
         woken.into_iter().map(|bell| {
             // Before it is served: what happens from here on wakes it again, and what happened

@@ -2,23 +2,26 @@
 
 /// Bytes that were forwarded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Traffic {
+pub struct Traffic {
     /// From the client to the destination.
-    pub(super) up: u64,
+    pub up: u64,
     /// From the destination to the client.
-    pub(super) down: u64,
+    pub down: u64,
 }
 
 impl Traffic {
-    pub(super) fn add_up(&mut self, count: usize) {
+    /// Counts bytes to the destination.
+    pub fn add_up(&mut self, count: usize) {
         self.up += as_u64(count);
     }
 
-    pub(super) fn add_down(&mut self, count: usize) {
+    /// Counts bytes to the client.
+    pub fn add_down(&mut self, count: usize) {
         self.down += as_u64(count);
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    /// Adds the counts of another.
+    pub fn add(&mut self, other: Self) {
         self.up += other.up;
         self.down += other.down;
     }
