@@ -16,6 +16,7 @@ mod echo;
 mod many;
 mod output;
 mod plain;
+mod ports;
 #[allow(
     dead_code,
     reason = "shared by two test programs, each of which uses a part"
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
         }
         if "output".contains(&filter) {
             output::measure(&mut report).await;
+        }
+        if "ports".contains(&filter) {
+            ports::measure(&mut report).await;
         }
         if "many".contains(&filter) {
             many::measure(&mut report).await;

@@ -12,6 +12,8 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const BUFFER: usize = 64 << 10;
 
@@ -217,4 +219,96 @@ impl Tls {
         let connection = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
         StreamOwned::new(connection, stream)
     }
+}
+
+/// Relays with the hops of a port session: plain TCP to the near end, TLS to the middle, TLS to the
+/// far end, plain TCP to the target.
+pub struct Relays {
+    port: u16,
+}
+
+impl Relays {
+    /// Starts them; they end with the process.
+    pub fn start(target: u16) -> Self {
+        let tls = Tls::new();
+        let (acceptor, connector) = (
+            TlsAcceptor::from(Arc::clone(&tls.server)),
+            TlsConnector::from(Arc::clone(&tls.client)),
+        );
+        let far = hop(move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let target = tcp(target).await;
+                let mut secure = acceptor.accept(stream).await.unwrap();
+                join(&mut secure, target).await;
+            }
+        });
+        let (acceptor, far_connector) = (
+            TlsAcceptor::from(Arc::clone(&tls.server)),
+            connector.clone(),
+        );
+        let middle = hop(move |stream| {
+            let (acceptor, connector) = (acceptor.clone(), far_connector.clone());
+            async move {
+                let next = secure(&connector, far).await;
+                let mut near = acceptor.accept(stream).await.unwrap();
+                join(&mut near, next).await;
+            }
+        });
+        let port = hop(move |mut stream| {
+            let connector = connector.clone();
+            async move {
+                let next = secure(&connector, middle).await;
+                join(&mut stream, next).await;
+            }
+        });
+        Self { port }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// Accepts connections on a port of its own, each served by a task.
+fn hop<F>(serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> u16
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            tokio::spawn(serve(stream));
+        }
+    });
+    port
+}
+
+async fn tcp(port: u16) -> tokio::net::TcpStream {
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+async fn secure(
+    connector: &TlsConnector,
+    port: u16,
+) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let name = ServerName::try_from("localhost").unwrap();
+    connector.connect(name, tcp(port).await).await.unwrap()
+}
+
+async fn join(
+    near: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    mut far: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    // A connection that is reset ends both ways, as a relay's does.
+    let _ = tokio::io::copy_bidirectional_with_sizes(near, &mut far, BUFFER, BUFFER).await;
 }

@@ -88,3 +88,50 @@ impl Person {
         self.running.await.unwrap();
     }
 }
+
+/// A port session with its listener.
+pub struct Tunnel {
+    pub port: u16,
+    running: JoinHandle<Ending>,
+    cancel: CancellationToken,
+    _said: DuplexStream,
+}
+
+impl Tunnel {
+    pub async fn open(world: &World, node: &str, target: u16) -> Self {
+        let number = Parameters::from([("portNumber".to_owned(), vec![target.to_string()])]);
+        let document = Some("AWS-StartPortForwardingSession");
+        let started = start_session(&world.client, node, document, &number, None)
+            .await
+            .unwrap();
+        let tls = Arc::clone(world.client.tls());
+        let session = Session::new(world.client.clone(), started, tls);
+        let (output, mut said) = tokio::io::duplex(PIPE);
+        let cancel = CancellationToken::new();
+        let token = cancel.clone();
+        let running = tokio::spawn(async move {
+            let io = Io::pipes(tokio::io::empty(), output, tokio::io::sink());
+            session.run(io, &token).await.unwrap()
+        });
+        let mut seen = String::new();
+        let mut buffer = [0; 512];
+        while !seen.contains("Waiting") {
+            let count = said.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "{seen}");
+            seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        let mut words = seen.split_whitespace();
+        words.find(|word| *word == "Port").unwrap();
+        Self {
+            port: words.next().unwrap().parse().unwrap(),
+            running,
+            cancel,
+            _said: said,
+        }
+    }
+
+    pub async fn leave(self) {
+        self.cancel.cancel();
+        self.running.await.unwrap();
+    }
+}
