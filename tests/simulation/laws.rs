@@ -246,6 +246,7 @@ fn port() -> HandshakeRole {
     HandshakeRole::Request {
         session_type: "Port".into(),
         properties: Value::Null,
+        encryption: None,
     }
 }
 
