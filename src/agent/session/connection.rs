@@ -67,6 +67,8 @@ pub(super) struct Connection {
     /// Cancelled as soon as the session is over on the wire, ahead of unread input.
     pub(super) over: CancellationToken,
     cancel: CancellationToken,
+    /// Whether there is a handshake.
+    asks: bool,
     drain: Duration,
     linger: Duration,
 }
@@ -93,6 +95,7 @@ impl Connection {
         handshake: HandshakeRole,
         settings: &Settings,
     ) -> Self {
+        let asks = matches!(handshake, HandshakeRole::Request { .. });
         let gateway = Arc::new(OnceLock::new());
         let connector = FirstContact {
             connector,
@@ -106,7 +109,9 @@ impl Connection {
         );
         // The pump outlives the session's own cancellation, to drain.
         let cancel = CancellationToken::new();
-        let (handle, run) = pump::pump(channel, connector, settings.pump.clone(), cancel.clone());
+        let keys = settings.keys.as_ref().map(|keys| Arc::clone(&keys.source));
+        let pump = settings.pump.clone();
+        let (handle, run) = pump::pump_with_keys(channel, connector, keys, pump, cancel.clone());
         Self {
             outgoing: handle.outgoing,
             inbox: Inbox {
@@ -121,15 +126,17 @@ impl Connection {
             },
             over: handle.over,
             cancel,
+            asks,
             drain: settings.drain,
             linger: settings.linger,
         }
     }
 
-    /// Tells the gateway that the agent's end is there, and a client of ours that a shell is coming.
+    /// Tells the gateway that the agent's end is there, and a client of ours that a shell is coming,
+    /// unless a handshake tells it.
     pub(super) async fn greet(&self) {
         self.send(Outgoing::State(SessionState::Connected)).await;
-        if self.inbox.gateway().empty_output {
+        if !self.asks && self.inbox.gateway().empty_output {
             self.send(Outgoing::Payload(Payload::Output(Bytes::new())))
                 .await;
         }
@@ -263,7 +270,12 @@ impl Inbox {
             Event::Paused => self.paused = true,
             Event::Resumed => self.paused = false,
             Event::PeerFeatures(features) => self.client = features,
-            Event::HandshakeFailed(text) => return News::Lost(text),
+            // The beginning is the reference's.
+            Event::HandshakeFailed(text) => {
+                return News::Lost(format!(
+                    "Encountered error while initiating handshake. {text}"
+                ));
+            }
             Event::Open {
                 session_type,
                 peer_version,

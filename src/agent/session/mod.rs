@@ -8,9 +8,11 @@
 //!
 //! The supervisor owns the tasks; `task` checks what was asked for and picks the kind; `shell` is
 //! the one kind so far, on a `terminal`, with its `input` queue and the ways it can `end`;
-//! `connection` is a session's end of its data channel.
+//! `connection` is a session's end of its data channel, and `encryption` what keeps it from others'
+//! eyes.
 
 mod connection;
+mod encryption;
 mod end;
 mod input;
 mod kind;
@@ -21,6 +23,7 @@ mod supervisor;
 mod task;
 mod terminal;
 
+pub use encryption::Keys;
 pub use outcome::Outcome;
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};
