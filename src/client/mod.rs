@@ -3,6 +3,7 @@
 //! ```text
 //! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
 //!                              |
+//!                              +-> keys (KMS)
 //!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
 //!                                       \-> downlink                  -> io
 //! ```
@@ -15,6 +16,7 @@ mod downlink;
 pub mod ending;
 mod escape;
 mod io;
+mod keys;
 pub mod plugin;
 mod resume;
 mod session;
@@ -29,5 +31,6 @@ mod uplink;
 pub use api::{Api, Parameters, StartSessionResponse, start_session};
 pub use ending::{Cause, Ending};
 pub use io::Io;
+pub use keys::Kms;
 pub use resume::OpenError;
-pub use session::{Session, SessionError, Settings};
+pub use session::{Encryption, Session, SessionError, Settings};

@@ -26,7 +26,7 @@ mod round_trip;
 mod send_window;
 mod settings;
 
-pub use cipher::{CipherError, DataKey, DataKeyError, Randomness};
+pub use cipher::{CipherError, DATA_KEY, DataKey, DataKeyError, Randomness};
 pub use event::{ChannelError, Event, KeyRequest, SendError};
 pub use machine::{Channel, Held};
 pub use settings::{
