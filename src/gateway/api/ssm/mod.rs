@@ -1,9 +1,11 @@
-//! What people and their tools ask for: sessions, nodes, activations.
+//! What people and their tools ask for: sessions, nodes, activations, documents.
 
 mod activations;
 mod documents;
 mod node_filter;
 mod nodes;
+mod parameters;
+mod preferences;
 mod sessions;
 mod start_session;
 
@@ -32,6 +34,16 @@ pub(super) async fn call(
         "CreateActivation" => reply(&activations::create(state, read(body)?).await?),
         "DescribeActivations" => reply(&activations::describe(state, read(body)?).await?),
         "DeleteActivation" => reply(&activations::delete(state, read(body)?).await?),
+        "CreateDocument" => reply(&documents::create(state, owner, read(body)?).await?),
+        "UpdateDocument" => reply(&documents::update(state, owner, read(body)?).await?),
+        "UpdateDocumentDefaultVersion" => {
+            reply(&documents::set_default_version(state, read(body)?).await?)
+        }
+        "GetDocument" => reply(&documents::get(state, read(body)?).await?),
+        "DescribeDocument" => reply(&documents::describe(state, read(body)?).await?),
+        "ListDocuments" => reply(&documents::list(state, read(body)?).await?),
+        "ListDocumentVersions" => reply(&documents::list_versions(state, read(body)?).await?),
+        "DeleteDocument" => reply(&documents::delete(state, read(body)?).await?),
         _ => Err(ApiError::new(
             "UnknownOperationException",
             format!("this gateway has no operation {operation}"),

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::super::answer::{ApiError, epoch_seconds};
-use super::super::validation::{cursor, length, not_in_set, page_size, page_token, required};
+use super::super::validation::{
+    cursor, invalid_token, length, not_in_set, page_size, page_token, required,
+};
 use super::super::{ApiState, Arrival};
 use super::start_session::TicketResult;
 use crate::gateway::store::sessions::{
@@ -128,6 +130,8 @@ struct Session {
     #[serde(skip_serializing_if = "String::is_empty")]
     details: String,
     output_url: OutputUrl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_session_duration: Option<String>,
     access_type: &'static str,
 }
 
@@ -156,18 +160,16 @@ pub(super) async fn describe(
     let size = page_size(request.max_results, 1..=200, PAGE_SIZE)?;
     let mut wanted = SessionFilter::new(selection, u32::try_from(size).unwrap_or(u32::MAX));
     if let Some(text) = cursor(DESCRIBE, request.next_token.as_deref())? {
-        let place = Cursor::parse(&text);
-        wanted.from = Some(place.ok_or_else(|| {
-            ApiError::new("InvalidNextToken", "The specified token isn't valid.")
-        })?);
+        wanted.from = Some(Cursor::parse(&text).ok_or_else(invalid_token)?);
     }
-    let filters = request.filters.unwrap_or_default();
-    if filters.len() > FILTERS {
-        return Err(ApiError::validation(format!(
-            "at most {FILTERS} filters are allowed"
-        )));
+    let filters = request.filters;
+    if let Some(filters) = &filters
+        && !(1..=FILTERS).contains(&filters.len())
+    {
+        let text = format!("1 to {FILTERS} filters are allowed");
+        return Err(ApiError::validation(text));
     }
-    for filter in filters {
+    for filter in filters.into_iter().flatten() {
         if !apply(filter, &mut wanted)? {
             // Nothing was started in that way; nothing is listed.
             return Ok(DescribeResult {
@@ -194,6 +196,7 @@ fn apply(filter: Filter, wanted: &mut SessionFilter) -> Result<bool, ApiError> {
         "Failed",
     ];
     let Filter { key, value } = filter;
+    length("filters", &value, 1..=400)?;
     match key.as_str() {
         "InvokedAfter" => wanted.invoked_after = Some(time(&value)?),
         "InvokedBefore" => wanted.invoked_before = Some(time(&value)?),
@@ -242,6 +245,10 @@ impl From<SessionRecord> for Session {
                 s3_output_url: record.s3_output,
                 cloud_watch_output_url: record.log_output,
             },
+            max_session_duration: record
+                .limits
+                .max_duration
+                .map(|max| (max.as_secs() / 60).to_string()),
             access_type: "Standard",
         }
     }
