@@ -54,7 +54,8 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Takes over a child of this process that is a session leader and that nobody else waits for.
+    /// Takes over a child of this process that nobody else waits for, and that is or is about to
+    /// become a session leader.
     pub fn led_by(leader: Pid) -> Self {
         Self {
             leader,
@@ -196,7 +197,8 @@ fn peek(leader: Pid) -> Option<ExitStatus> {
     }
 }
 
-/// The living processes whose session is `session`.
+/// The living processes whose session is `session`, and its leader, also if that has yet to begin
+/// the session.
 ///
 /// `getsid` costs a fraction of a microsecond where reading `/proc/PID/stat` costs about twenty, so
 /// hundreds of sessions can end at once.
@@ -211,7 +213,7 @@ fn members(session: Pid) -> Vec<Pid> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .map(Pid::from_raw)
-        .filter(|&pid| getsid(Some(pid)) == Ok(session) && !is_dead(pid))
+        .filter(|&pid| (pid == session || getsid(Some(pid)) == Ok(session)) && !is_dead(pid))
         .collect()
 }
 

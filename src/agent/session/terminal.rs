@@ -44,7 +44,7 @@ pub(super) fn start(session: &Session, command: Vec<String>) -> Starting {
     let context = Arc::clone(&session.context);
     let id = session.start.session_id.clone();
     let span = Span::current();
-    // It forks, and it may ask a directory service for the user or create one.
+    // It starts a process, and it may ask a directory service for the user or create one.
     let task = tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, command)));
     Starting(AbortOnDropHandle::new(task))
 }

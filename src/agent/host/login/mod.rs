@@ -1,11 +1,11 @@
 //! The login step: a process of our own program that becomes a user's login shell.
 //!
 //! ```text
-//! agent --fork, new session, terminal--> PROGRAM login [--user U] … --exec--> -bash
+//! agent --spawn on a terminal--> PROGRAM login [--user U] … --exec--> -bash
 //! ```
 //!
 //! Everything that must happen between fork and exec happens here instead, in an ordinary
-//! single-threaded process: signals, limits, owner of the terminal, groups, user, folder,
+//! single-threaded process: session, controlling terminal, signals, limits, owner of the terminal, groups, user, folder,
 //! environment. `request` is what the agent asks for, `plan` decides without touching anything,
 //! `enter` does it.
 

@@ -170,9 +170,9 @@ export PATH=/usr/local/bin:/usr/bin:/bin TERM=xterm-256color
 while [ $# -gt 0 ]; do
     argument=$1
     shift
-    [ "$argument" = -- ] && exec "$@"
+    [ "$argument" = -- ] && exec setsid --ctty "$@"
 done
-PS1='% ' exec sh -i
+PS1='% ' exec setsid --ctty sh -i
 "#;
     let path = folder.join("login");
     let written = std::process::Command::new("sh")
