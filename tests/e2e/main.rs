@@ -5,6 +5,8 @@
 )]
 
 mod bridge;
+mod encryption;
+mod kms;
 #[allow(
     dead_code,
     reason = "shared by two test programs, each of which uses a part"
