@@ -9,6 +9,7 @@ mod known;
 mod section;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,6 +136,8 @@ pub struct SessionSettings {
     /// `Kms.RequireKMSChallengeResponse`: refuse clients that do not tie the key of an encrypted
     /// session to its handshake.
     pub requires_kms_challenge: bool,
+    /// `Mgs.DeniedPortForwardingRemoteIPs`; `None` for the default.
+    pub denied_destinations: Option<Vec<IpAddr>>,
 }
 
 /// A form of recording.
@@ -333,9 +336,26 @@ fn read_session(
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
         requires_kms_challenge: kms.boolean("RequireKMSChallengeResponse", false)?,
+        denied_destinations: read_addresses(mgs, "DeniedPortForwardingRemoteIPs")?,
     };
     own.absorb(section);
     Ok(settings)
+}
+
+fn read_addresses(section: &mut Section, key: &str) -> Result<Option<Vec<IpAddr>>, ConfigError> {
+    let Some(texts) = section.texts(key)? else {
+        return Ok(None);
+    };
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.trim().parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => section.warn(format!(
+                "Mgs.{key}: {text:?} is no IP address and is left out"
+            )),
+        }
+    }
+    Ok(Some(addresses))
 }
 
 fn read_transcript(

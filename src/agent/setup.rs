@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
 use super::identity::{self, share};
-use super::session::{self, ShellUser};
+use super::session::{self, DenyList, ShellUser};
 use super::transcript;
 use crate::aws::Overrides;
 use crate::protocol::channel::Window;
@@ -99,6 +99,10 @@ pub fn session(
             requires_challenge: own.requires_kms_challenge,
         }),
         drain: own.drain,
+        denied_destinations: own
+            .denied_destinations
+            .clone()
+            .map_or_else(DenyList::default, DenyList::new),
         send_window: Window {
             bytes: own.send_window,
             ..defaults.send_window

@@ -94,6 +94,9 @@ pub enum Outgoing {
     Payload(Payload),
     /// Agent: a session state for the gateway.
     State(SessionState),
+    /// Agent: from now on presume nothing delivered, see
+    /// [`Settings::presume_delivery`](crate::protocol::channel::Settings::presume_delivery).
+    PresumeNothing,
     /// Drain, then end.
     Close,
 }

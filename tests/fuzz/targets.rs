@@ -1,8 +1,8 @@
 //! One function per decoder: takes any bytes, must not panic, and what it accepts must survive a
 //! round trip. Shared by the corpus replay in `main.rs` and the fuzzing programs.
 
-use bytes::{Bytes, BytesMut};
-use ssm_agent::protocol::mux::frame::Frame;
+use bytes::Bytes;
+use ssm_agent::protocol::mux::frame::{HEADER_LENGTH, Header};
 use ssm_agent::protocol::wire::control::{AgentSessionState, ChannelClosed, StartSession};
 use ssm_agent::protocol::wire::handshake::{
     EncryptionChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse,
@@ -154,12 +154,9 @@ fn features(data: &[u8]) {
 }
 
 fn smux_frame(data: &[u8]) {
-    let mut buffer = BytesMut::from(data);
-    let mut again = BytesMut::new();
-    while let Ok(Some(frame)) = Frame::decode(&mut buffer) {
-        frame
-            .encode_into(&mut again)
-            .expect("a decoded frame is within the limit");
+    for bytes in data.as_chunks::<HEADER_LENGTH>().0 {
+        if let Ok(header) = Header::decode(*bytes) {
+            assert_eq!(header.encode(), *bytes);
+        }
     }
-    assert_eq!(&data[..again.len()], &again[..]);
 }

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug};
 use uuid::Uuid;
 
+use super::end::End;
 use super::outcome::in_one_line;
 use super::settings::Settings;
 use crate::protocol::channel::{self, Channel, Clock, Event, HandshakeRole};
@@ -132,10 +133,14 @@ impl Connection {
         }
     }
 
-    /// Tells the gateway that the agent's end is there, and a client of ours that a shell is coming,
-    /// unless a handshake tells it.
-    pub(super) async fn greet(&self) {
+    /// Tells the gateway that the agent's end is there.
+    pub(super) async fn announce(&self) {
         self.send(Outgoing::State(SessionState::Connected)).await;
+    }
+
+    /// The same, and tells a client of ours that a shell is coming, unless a handshake tells it.
+    pub(super) async fn greet(&self) {
+        self.announce().await;
         if !self.asks && self.inbox.gateway().empty_output {
             self.send(Outgoing::Payload(Payload::Output(Bytes::new())))
                 .await;
@@ -216,6 +221,11 @@ impl Inbox {
         self.client.exit_code
     }
 
+    /// Whether to the client a FIN ends one direction of a stream only.
+    pub(super) fn client_half_closes(&self) -> bool {
+        self.client.half_close
+    }
+
     /// Whether there ever was a connection.
     pub(super) fn is_established(&self) -> bool {
         self.established
@@ -236,6 +246,29 @@ impl Inbox {
         match self.incoming.recv().await {
             Some(incoming) => self.take(incoming),
             None => self.pump_end().await,
+        }
+    }
+
+    /// The next news, if there is any by now.
+    pub(super) fn try_news(&mut self) -> Option<News> {
+        let incoming = self.incoming.try_recv().ok()?;
+        Some(self.take(incoming))
+    }
+
+    /// Waits for the end of a connection that is over on the wire, past what nobody will take.
+    pub(super) async fn end(&mut self) -> End {
+        loop {
+            match self.news().await {
+                News::Closed => return End::Closed,
+                News::Lost(reason) => return End::Lost(reason),
+                News::Connected
+                | News::Open { .. }
+                | News::Input(_)
+                | News::Size(_)
+                | News::Leave
+                | News::Flag(_)
+                | News::Nothing => {}
+            }
         }
     }
 

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use serde_json::Value;
 
+use super::kind::Kind;
 use super::task::Session;
 use crate::protocol::channel::{EncryptionRequest, HandshakeRole, Randomness};
 use crate::protocol::wire::session_document::SessionDocument;
 use crate::transport::KeySource;
-
-/// Session type whose data is never encrypted with KMS: the reference's ends do not either.
-const PORT: &str = "Port";
 
 /// Where data keys come from.
 #[derive(Clone)]
@@ -31,10 +29,11 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The KMS key that a document wants its session to be encrypted with.
-pub(super) fn kms_key_id(document: &SessionDocument) -> Option<String> {
+/// The KMS key that a document wants its session to be encrypted with. Port sessions never are,
+/// whatever the preferences say: the reference's ends do not encrypt them either.
+pub(super) fn kms_key_id(document: &SessionDocument, kind: &Kind) -> Option<String> {
     let id = document.preferences().kms_key_id;
-    (!id.is_empty() && document.session_type != PORT).then_some(id)
+    (!id.is_empty() && !matches!(kind, Kind::Port(_))).then_some(id)
 }
 
 impl Session {

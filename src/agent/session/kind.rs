@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::port::{self, Port};
 use super::shell::Shell;
 use crate::protocol::wire::session_document::SessionDocument;
 
@@ -13,6 +14,8 @@ const STANDARD_STREAM: &str = "Standard_Stream";
 pub(super) enum Kind {
     /// A shell on a terminal.
     Shell(Shell),
+    /// A port of this host, or of another that it reaches.
+    Port(Port),
 }
 
 /// Why a document selects no kind.
@@ -31,6 +34,9 @@ pub(super) enum KindError {
         /// The shape.
         expected: &'static str,
     },
+    /// The properties describe no port.
+    #[error(transparent)]
+    Port(#[from] port::PropertiesError),
 }
 
 impl Kind {
@@ -41,6 +47,7 @@ impl Kind {
                 profile: document.preferences().shell_profile.linux,
                 command: command(&document.properties)?,
             })),
+            port::SESSION_TYPE => Ok(Self::Port(Port::of(&document.properties)?)),
             other => Err(KindError::Unsupported(other.to_owned())),
         }
     }
@@ -49,6 +56,7 @@ impl Kind {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Shell(_) => "shell",
+            Self::Port(_) => "port",
         }
     }
 }
@@ -126,12 +134,12 @@ mod tests {
     #[test]
     fn unknown_session_type_is_refused_in_the_reference_s_words() {
         let kind = Kind::of(&document(
-            json!({"schemaVersion": "1.0", "sessionType": "Port"}),
+            json!({"schemaVersion": "1.0", "sessionType": "Tunnel"}),
         ));
 
         assert_eq!(
             kind.unwrap_err().to_string(),
-            "Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port"
+            "Plugin with name Tunnel is not supported by this version of ssm agent, please update to latest version. Step name: Tunnel"
         );
     }
 

@@ -1,15 +1,15 @@
 //! Sessions: one operator's use of this host each, from the start message to its result.
 //!
 //! ```text
-//! start message --> Supervisor --one task each--> task --> kind (shell) --> Outcome
+//! start message --> Supervisor --one task each--> task --> kind (shell, port) --> Outcome
 //!                                                            |   |
 //!                                  data channel <-- connection   terminal, recorder
 //! ```
 //!
-//! The supervisor owns the tasks; `task` checks what was asked for and picks the kind; `shell` is
-//! the one kind so far, on a `terminal`, with its `input` queue and the ways it can `end`;
-//! `connection` is a session's end of its data channel, and `encryption` what keeps it from others'
-//! eyes.
+//! The supervisor owns the tasks; `task` checks what was asked for and picks the kind: a `shell` on a
+//! `terminal`, or a `port`. `input` queues what a client sends, `connection` is a session's end of its
+//! data channel, `encryption` what keeps that from others' eyes, and `end` names the ways in which a
+//! session can be over.
 
 mod connection;
 mod encryption;
@@ -17,6 +17,7 @@ mod end;
 mod input;
 mod kind;
 mod outcome;
+mod port;
 mod settings;
 mod shell;
 mod supervisor;
@@ -25,6 +26,7 @@ mod terminal;
 
 pub use encryption::Keys;
 pub use outcome::Outcome;
+pub use port::DenyList;
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::encryption::Keys;
+use super::port::DenyList;
 use crate::protocol::channel::{self, Window};
 use crate::transport::PumpSettings;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub send_window: Window,
     /// Input received and not yet taken per session.
     pub receive_window: Window,
+    /// Where port sessions may not lead.
+    pub denied_destinations: DenyList,
     /// Liveness of data channels.
     pub pump: PumpSettings,
 }
@@ -92,6 +95,7 @@ impl Settings {
             grace: GRACE,
             send_window: Window::SEND,
             receive_window: Window::RECEIVE,
+            denied_destinations: DenyList::default(),
             pump: PumpSettings {
                 ping_interval: PING_INTERVAL,
                 read_timeout: READ_TIMEOUT,

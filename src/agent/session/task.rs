@@ -9,7 +9,7 @@ use super::encryption::kms_key_id;
 use super::kind::Kind;
 use super::outcome::{Outcome, in_one_line};
 use super::settings::Settings;
-use super::shell;
+use super::{port, shell};
 use crate::agent::host::users::SsmUser;
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::control::StartSession;
@@ -53,6 +53,7 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
     );
     let outcome = match kind {
         Kind::Shell(shell) => shell::run(shell, session, connector).await,
+        Kind::Port(port) => port::run(port, session, connector).await,
     };
     info!(
         status = ?outcome.status,
@@ -70,12 +71,13 @@ fn check(session: &mut Session) -> Result<Kind, String> {
         .document_content
         .resolve(&start.parameters)
         .map_err(|error| in_one_line(&error))?;
-    session.kms_key_id = kms_key_id(&document);
+    let kind = Kind::of(&document).map_err(|error| in_one_line(&error))?;
+    session.kms_key_id = kms_key_id(&document, &kind);
     if session.kms_key_id.is_some() && session.context.settings.keys.is_none() {
         return Err(
             "the session preferences ask for KMS encryption, which is not available to this agent"
                 .to_owned(),
         );
     }
-    Kind::of(&document).map_err(|error| in_one_line(&error))
+    Ok(kind)
 }

@@ -3,5 +3,6 @@
 mod encryption;
 mod ending;
 mod harness;
+mod ports;
 mod starting;
 mod terminal;

@@ -40,6 +40,8 @@ pub enum Caller {
         name: String,
         /// The person's name in the form that AWS writes into session records.
         arn: String,
+        /// User on the hosts that the person's sessions run as; may be empty.
+        run_as: String,
     },
     /// The agent of a node.
     Node {
@@ -182,6 +184,7 @@ impl Verifier {
                     arn: format!("arn:aws:iam::{ACCOUNT}:user/{}", key.name),
                     access_key_id: key.access_key_id,
                     name: key.name,
+                    run_as: key.run_as.unwrap_or_default(),
                 },
             };
             return Ok((key.secret, caller));

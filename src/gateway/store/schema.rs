@@ -16,7 +16,11 @@ const MIGRATIONS: &[&[&str]] = &[
         access::SCHEMA,
         sessions::SCHEMA,
     ],
-    &[documents::SCHEMA, sessions::LIMITS_SCHEMA],
+    &[
+        documents::SCHEMA,
+        sessions::LIMITS_SCHEMA,
+        access::RUN_AS_SCHEMA,
+    ],
 ];
 
 /// Brings `connection` to the newest schema.

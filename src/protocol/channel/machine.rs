@@ -277,6 +277,13 @@ impl Channel {
         self.service.push_back(message);
     }
 
+    /// Agent: turns [`Settings::presume_delivery`] off, for a kind that is chosen by what the client
+    /// answers in the handshake.
+    pub fn presume_nothing(&mut self) {
+        self.presume_delivery = false;
+        self.apply_peer();
+    }
+
     /// What the other side of the connection announced, learned when connecting.
     ///
     /// For an agent that is the gateway, which speaks for itself: how large payloads may be and

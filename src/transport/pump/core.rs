@@ -77,7 +77,8 @@ impl Core {
                 Err(end) => return self.conclude(end).await,
             };
             let now = Instant::now();
-            let mut link = Link::new(connected.socket, &settings, now);
+            let is_ours = connected.features.reacknowledge;
+            let mut link = Link::new(connected.socket, &settings, is_ours, now);
             self.channel.set_peer(connected.features);
             self.channel.handle_connected(now.into_std());
             self.app.notify(Incoming::Connected);

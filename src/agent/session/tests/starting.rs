@@ -84,7 +84,12 @@ async fn what_cannot_run_is_refused_with_a_reason() {
         (
             "port",
             json!({"schemaVersion": "1.0", "sessionType": "Port"}),
-            "Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port",
+            "Port number is empty in session properties. null",
+        ),
+        (
+            "unknown",
+            json!({"schemaVersion": "1.0", "sessionType": "Tunnel"}),
+            "Plugin with name Tunnel is not supported by this version of ssm agent, please update to latest version. Step name: Tunnel",
         ),
         (
             "schema",

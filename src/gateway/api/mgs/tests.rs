@@ -197,7 +197,11 @@ impl Gateway {
 
     async fn person(&self) -> Credentials {
         let now = SystemTime::now();
-        let key = self.store.create_access_key("alice", now).await.unwrap();
+        let key = self
+            .store
+            .create_access_key("alice", None, now)
+            .await
+            .unwrap();
         Credentials::from_keys(key.access_key_id, key.secret.expose(), None)
     }
 

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+use super::super::ApiState;
 use super::super::answer::{ApiError, epoch_seconds};
 use super::super::validation::{
     cursor, invalid_token, length, not_in_set, page_size, page_token, required,
 };
-use super::super::{ApiState, Arrival};
+use super::Person;
 use super::start_session::TicketResult;
 use crate::gateway::store::sessions::{
     Cursor, Selection, SessionFilter, SessionRecord, SessionStatus,
@@ -43,21 +44,21 @@ pub(super) struct TerminateResult {
 /// `DoesNotExistException`, `AccessDeniedException`.
 pub(super) async fn resume(
     state: &ApiState,
-    owner: &str,
-    arrival: Option<Arrival>,
+    person: &Person,
     request: SessionRequest,
 ) -> Result<TicketResult, ApiError> {
     let id = session_id(request)?;
     let record = state.store.session(&id).await?;
     let record = record.ok_or_else(|| does_not_exist(id.as_str()))?;
-    if record.owner != owner {
+    if record.owner != person.arn {
+        let owner = &person.arn;
         return Err(ApiError::access_denied(format!(
             "User: {owner} is not authorized to perform: ssm:ResumeSession on resource: session/{id}"
         )));
     }
     let ticket = state.broker.resume_session(&id).await?;
     Ok(match ticket {
-        Some(ticket) => TicketResult::new(ticket, arrival),
+        Some(ticket) => TicketResult::new(ticket, person.arrival),
         None => TicketResult::over(id.into()),
     })
 }

@@ -6,7 +6,7 @@ use super::super::answer::ApiError;
 use super::super::validation::{DOCUMENT_NAME, length, matches, required};
 use super::super::{ApiState, Arrival};
 use super::parameters::{self, Given};
-use super::{documents, preferences};
+use super::{Person, documents, preferences};
 use crate::gateway::broker::{StartRequest, Ticket};
 
 /// StartSession's members.
@@ -60,8 +60,7 @@ impl TicketResult {
 /// `ValidationException`, `InvalidDocument`, `InvalidParameters`, `TargetNotConnected`.
 pub(super) async fn start(
     state: &ApiState,
-    owner: &str,
-    arrival: Option<Arrival>,
+    person: &Person,
     request: Request,
 ) -> Result<TicketResult, ApiError> {
     let target = required("target", request.target)?;
@@ -83,13 +82,13 @@ pub(super) async fn start(
             document_name: start.name,
             document: start.document,
             parameters: values,
-            owner: owner.into(),
-            run_as_user: String::new(),
+            owner: person.arn.clone(),
+            run_as_user: person.run_as.clone(),
             reason: request.reason.unwrap_or_default(),
             limits,
         })
         .await?;
-    Ok(TicketResult::new(ticket, arrival))
+    Ok(TicketResult::new(ticket, person.arrival))
 }
 
 fn on_plain_listener(stream_url: &str, address: std::net::SocketAddr) -> String {

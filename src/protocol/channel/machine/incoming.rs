@@ -104,6 +104,7 @@ impl Channel {
             exit_code: features.exit_code,
             reacknowledge: features.reacknowledge,
             empty_output: self.peer.empty_output,
+            half_close: features.half_close,
         };
         self.apply_peer();
         if std::mem::replace(&mut self.announced, features) != features {

@@ -195,6 +195,18 @@ impl Running {
     }
 }
 
+/// A connection to an endpoint that announced nothing.
+pub(super) fn give_foreign(
+    script: &mpsc::UnboundedSender<Result<Connected, ConnectError>>,
+    socket: Socket,
+) {
+    let connected = Connected {
+        socket,
+        features: PeerFeatures::default(),
+    };
+    script.send(Ok(connected)).unwrap();
+}
+
 pub(super) fn give(
     script: &mpsc::UnboundedSender<Result<Connected, ConnectError>>,
     socket: Socket,
