@@ -1,6 +1,7 @@
 //! The running agent: identity, control channel, sessions and health, joined.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use super::config::Settings;
 use super::control::{
     self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
 };
+use super::keys::Kms;
 use super::session::{DataChannelSource, Outcome, Supervisor};
 use super::transcript::Transcript;
 use super::{health, identity, setup};
@@ -116,7 +118,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         node_id.clone(),
     ));
     let supervisor = Supervisor::new(
-        setup::session(&settings, &node_id, program),
+        setup::session(
+            &settings,
+            &node_id,
+            program,
+            Arc::new(Kms::new(client.clone())),
+        ),
         DataChannels::new(client, node_id),
         transcript,
         outcomes,

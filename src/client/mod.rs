@@ -3,6 +3,7 @@
 //! ```text
 //! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
 //!                              |
+//!                              +-> keys (KMS)
 //!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
 //!                              |        \-> downlink                  -> io
 //!                              +-> port  -> listener, multiplexed, in_turn, raw
@@ -16,6 +17,7 @@ mod downlink;
 pub mod ending;
 mod escape;
 mod io;
+mod keys;
 pub mod plugin;
 mod port;
 mod resume;
@@ -31,6 +33,7 @@ mod uplink;
 pub use api::{Api, Parameters, StartSessionResponse, start_session};
 pub use ending::{Cause, Ending};
 pub use io::Io;
+pub use keys::Kms;
 pub use port::{PortError, PropertiesError};
 pub use resume::OpenError;
-pub use session::{Session, SessionError, Settings};
+pub use session::{Encryption, Session, SessionError, Settings};

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -18,12 +19,14 @@ use super::io::Io;
 use super::port::{self, PortEnd, PortError};
 use super::resume::{Dialer, OpenError, Reconnect, chain};
 use super::shell::{self, Shell, ShellEnd};
-use crate::protocol::channel::{self, Channel, Clock, Event, Window};
+use crate::protocol::channel::{
+    self, Channel, Clock, EncryptionAnswer, Event, HandshakeRole, Randomness, Window,
+};
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::SessionId;
 use crate::runtime::clock;
-use crate::transport::pump::pump;
-use crate::transport::{ChannelHandle, Connected, Incoming, PumpEnd, PumpSettings};
+use crate::transport::pump::pump_with_keys;
+use crate::transport::{ChannelHandle, Connected, Incoming, KeySource, PumpEnd, PumpSettings};
 
 /// How a session behaves.
 #[derive(Debug, Clone)]
@@ -60,6 +63,14 @@ impl Default for Settings {
             farewell: Duration::from_secs(2),
         }
     }
+}
+
+/// How the data of a session is encrypted, should the agent ask for it.
+pub struct Encryption {
+    /// The node, as StartSession was told.
+    pub target: String,
+    /// Makes the data key.
+    pub keys: Arc<dyn KeySource>,
 }
 
 /// Why there was no session to end.
@@ -103,6 +114,8 @@ pub struct Session<A> {
     api: Arc<A>,
     started: StartSessionResponse,
     tls: Arc<rustls::ClientConfig>,
+    /// Or why there is none.
+    encryption: Result<Encryption, String>,
     settings: Settings,
 }
 
@@ -131,8 +144,15 @@ impl<A: Api> Session<A> {
             api: Arc::new(api),
             started,
             tls,
+            encryption: Err("this client does not support encryption with KMS".to_owned()),
             settings: Settings::default(),
         }
+    }
+
+    /// Lets the session be encrypted, or says why it cannot be, should the agent ask for it.
+    #[must_use]
+    pub fn with_encryption(self, encryption: Result<Encryption, String>) -> Self {
+        Self { encryption, ..self }
     }
 
     /// Replaces the default settings.
@@ -181,9 +201,11 @@ impl<A: Api> Session<A> {
         cancel: &CancellationToken,
     ) -> Result<Ending, SessionError> {
         let stop = CancellationToken::new();
-        let (mut handle, pump) = pump(
+        let keys = self.encryption.as_ref().ok();
+        let (mut handle, pump) = pump_with_keys(
             self.channel(first.features),
             Reconnect::new(Arc::clone(&self.api), dialer, first),
+            keys.map(|encryption| Arc::clone(&encryption.keys)),
             self.pump_settings(),
             stop.clone(),
         );
@@ -218,6 +240,7 @@ impl<A: Api> Session<A> {
             peer,
             send_window: self.settings.send_window,
             receive_window: self.settings.receive_window,
+            handshake: self.handshake(),
             ..channel::Settings::client(
                 self.started.session_id.clone(),
                 Clock { instant, unix_ms },
@@ -225,6 +248,20 @@ impl<A: Api> Session<A> {
             )
         };
         Channel::new(settings, instant)
+    }
+
+    fn handshake(&self) -> HandshakeRole {
+        let answer = |encryption: &Encryption| {
+            let mut bytes = [0; Randomness::SIZE];
+            rand::fill(&mut bytes).expect("the system's random source works");
+            EncryptionAnswer {
+                target_id: encryption.target.clone(),
+                randomness: Randomness::new(&bytes),
+            }
+        };
+        HandshakeRole::Answer {
+            encryption: self.encryption.as_ref().map(answer).map_err(Clone::clone),
+        }
     }
 
     fn pump_settings(&self) -> PumpSettings {

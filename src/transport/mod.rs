@@ -9,6 +9,7 @@ pub mod websocket;
 mod testing;
 
 pub use pump::{
-    ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
+    ChannelHandle, ConnectError, Connected, Connector, Incoming, KeyFuture, KeySource, Outgoing,
+    PumpEnd, PumpSettings,
 };
 pub use websocket::{DialError, Socket};

@@ -88,14 +88,14 @@ fn md5(bytes: &[u8]) -> String {
 }
 
 /// What the session puts out.
-struct Shell {
+pub struct Shell {
     output: OutputStream,
     seen: String,
 }
 
 impl Shell {
     /// Subscribes, and waits until the agent takes input.
-    async fn of(session: &Session) -> Self {
+    pub async fn of(session: &Session) -> Self {
         let output = session.output();
         session.wait_ready().await.unwrap();
         Self {
@@ -104,7 +104,7 @@ impl Shell {
         }
     }
 
-    async fn wait_for(&mut self, text: &str) {
+    pub async fn wait_for(&mut self, text: &str) {
         let read = async {
             while !self.seen.contains(text) {
                 let piece = self.output.next().await;

@@ -5,6 +5,8 @@
 )]
 
 mod bridge;
+mod encryption;
+mod kms;
 mod ports;
 #[allow(
     dead_code,

@@ -6,6 +6,7 @@ use ssm_agent::protocol::mux::frame::{HEADER_LENGTH, Header};
 use ssm_agent::protocol::wire::control::{AgentSessionState, ChannelClosed, StartSession};
 use ssm_agent::protocol::wire::handshake::{
     EncryptionChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse,
+    KmsEncryptionResult,
 };
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
@@ -104,7 +105,14 @@ fn handshake(data: &[u8]) {
         assert_eq!(HandshakeResponse::decode(&response.encode()), Ok(response));
     }
     let _ = HandshakeComplete::decode(data);
-    let _ = EncryptionChallenge::decode(data);
+    if let Ok(challenge) = EncryptionChallenge::decode(data)
+        && let Ok(encrypted) = challenge.encrypted()
+    {
+        assert_eq!(EncryptionChallenge::new(&encrypted), challenge);
+    }
+    if let Ok(result) = serde_json::from_slice::<KmsEncryptionResult>(data) {
+        let _ = result.ciphertext();
+    }
 }
 
 fn start_session(data: &[u8]) {

@@ -9,6 +9,7 @@
 
 mod agent_peer;
 mod channel_peer;
+mod kms;
 mod laws;
 mod network;
 mod plugin_peer;

@@ -10,7 +10,8 @@ use ssm_agent::protocol::wire::control::{
     AgentSessionState, ChannelClosed, SessionState, StartSession,
 };
 use ssm_agent::protocol::wire::handshake::{
-    HandshakeComplete, HandshakeRequest, HandshakeResponse,
+    EncryptionChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse,
+    KmsEncryptionRequest, KmsEncryptionResult,
 };
 use ssm_agent::protocol::wire::message::{FLAG_SYN, FLAGS_SERVICE};
 use ssm_agent::protocol::wire::open_channel::{
@@ -332,6 +333,25 @@ fn handshake_payloads_seen_on_the_wire_survive() {
             .encode(),
         complete,
     );
+}
+
+#[test]
+fn kms_payloads_seen_on_the_wire_survive() {
+    let parameters =
+        r#"{"KMSKeyId":"arn:aws:kms:us-east-1:1:key/k","Challenge":"AAECAwQFBgcICQoLDA0ODw=="}"#;
+    let result = r#"{"KMSCipherTextKey":"AQIDBA==","KMSCipherTextHash":null,"ChallengeAcknowledgement":false}"#;
+    // The official plugin's result has no acknowledgement.
+    let short = r#"{"KMSCipherTextKey":"AQIDBA==","KMSCipherTextHash":null}"#;
+
+    let read: KmsEncryptionRequest = serde_json::from_str(parameters).unwrap();
+    assert_json(&serde_json::to_vec(&read).unwrap(), parameters);
+    let read: KmsEncryptionResult = serde_json::from_str(short).unwrap();
+    assert_json(&serde_json::to_vec(&read).unwrap(), result);
+    assert_eq!(read.ciphertext().unwrap(), [1, 2, 3, 4]);
+    assert_eq!(read, KmsEncryptionResult::new(&[1, 2, 3, 4], false));
+    let challenge = EncryptionChallenge::new(&[0xff; 3]);
+    assert_json(&challenge.encode(), r#"{"Challenge":"////"}"#);
+    assert_eq!(challenge.encrypted().unwrap(), [0xff; 3]);
 }
 
 #[track_caller]

@@ -72,7 +72,7 @@ pub(super) const CUSTOM_IDENTITY: [(&str, Kind); 3] = [
 ];
 
 /// Whole sections.
-pub(super) const SECTIONS: [(&str, &Keys); 5] = [
+pub(super) const SECTIONS: [(&str, &Keys); 4] = [
     (
         "Mds",
         &[
@@ -94,10 +94,6 @@ pub(super) const SECTIONS: [(&str, &Keys); 5] = [
         ],
     ),
     ("Birdwatcher", &[("ForceEnable", Flag)]),
-    (
-        "Kms",
-        &[("Endpoint", Text), ("RequireKMSChallengeResponse", Flag)],
-    ),
 ];
 
 const fn number(default: i64, least: i64, greatest: i64) -> Kind {

@@ -68,6 +68,8 @@ pub(super) struct Connection {
     /// Cancelled as soon as the session is over on the wire, ahead of unread input.
     pub(super) over: CancellationToken,
     cancel: CancellationToken,
+    /// Whether there is a handshake.
+    asks: bool,
     drain: Duration,
     linger: Duration,
 }
@@ -94,6 +96,7 @@ impl Connection {
         handshake: HandshakeRole,
         settings: &Settings,
     ) -> Self {
+        let asks = matches!(handshake, HandshakeRole::Request { .. });
         let gateway = Arc::new(OnceLock::new());
         let connector = FirstContact {
             connector,
@@ -107,7 +110,9 @@ impl Connection {
         );
         // The pump outlives the session's own cancellation, to drain.
         let cancel = CancellationToken::new();
-        let (handle, run) = pump::pump(channel, connector, settings.pump.clone(), cancel.clone());
+        let keys = settings.keys.as_ref().map(|keys| Arc::clone(&keys.source));
+        let pump = settings.pump.clone();
+        let (handle, run) = pump::pump_with_keys(channel, connector, keys, pump, cancel.clone());
         Self {
             outgoing: handle.outgoing,
             inbox: Inbox {
@@ -122,6 +127,7 @@ impl Connection {
             },
             over: handle.over,
             cancel,
+            asks,
             drain: settings.drain,
             linger: settings.linger,
         }
@@ -132,10 +138,10 @@ impl Connection {
         self.send(Outgoing::State(SessionState::Connected)).await;
     }
 
-    /// The same, and tells a client of ours that a shell is coming.
+    /// The same, and tells a client of ours that a shell is coming, unless a handshake tells it.
     pub(super) async fn greet(&self) {
         self.announce().await;
-        if self.inbox.gateway().empty_output {
+        if !self.asks && self.inbox.gateway().empty_output {
             self.send(Outgoing::Payload(Payload::Output(Bytes::new())))
                 .await;
         }
@@ -297,7 +303,12 @@ impl Inbox {
             Event::Paused => self.paused = true,
             Event::Resumed => self.paused = false,
             Event::PeerFeatures(features) => self.client = features,
-            Event::HandshakeFailed(text) => return News::Lost(text),
+            // The beginning is the reference's.
+            Event::HandshakeFailed(text) => {
+                return News::Lost(format!(
+                    "Encountered error while initiating handshake. {text}"
+                ));
+            }
             Event::Open {
                 session_type,
                 peer_version,

@@ -8,9 +8,11 @@
 //!
 //! The supervisor owns the tasks; `task` checks what was asked for and picks the kind: a `shell` on a
 //! `terminal`, or a `port`. `input` queues what a client sends, `connection` is a session's end of its
-//! data channel, and `end` names the ways in which a session can be over.
+//! data channel, `encryption` what keeps that from others' eyes, and `end` names the ways in which a
+//! session can be over.
 
 mod connection;
+mod encryption;
 mod end;
 mod input;
 mod kind;
@@ -22,6 +24,7 @@ mod supervisor;
 mod task;
 mod terminal;
 
+pub use encryption::Keys;
 pub use outcome::Outcome;
 pub use port::DenyList;
 pub use settings::{Settings, ShellUser};

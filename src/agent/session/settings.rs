@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::encryption::Keys;
 use super::port::DenyList;
 use crate::protocol::channel::{self, Window};
 use crate::transport::PumpSettings;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub language: Option<OsString>,
     /// Whose shell it is.
     pub shell_user: ShellUser,
+    /// Where encrypted sessions get their data keys; without it they are refused.
+    pub keys: Option<Keys>,
     /// Longest wait at the end for acknowledgements of a client that is away.
     pub drain: Duration,
     /// The same for a client that is there; the shell's last output is on its way to it.
@@ -86,6 +89,7 @@ impl Settings {
             open_files: None,
             language: None,
             shell_user: ShellUser::by_privilege(),
+            keys: None,
             drain: channel::Settings::DRAIN,
             linger: LINGER,
             grace: GRACE,

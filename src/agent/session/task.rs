@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::encryption::kms_key_id;
 use super::kind::Kind;
 use super::outcome::{Outcome, in_one_line};
 use super::settings::Settings;
@@ -27,14 +28,16 @@ pub(super) struct Context {
 pub(super) struct Session {
     pub(super) context: Arc<Context>,
     pub(super) start: StartSession,
+    /// The KMS key that the session's data is to be encrypted with, once the document was read.
+    pub(super) kms_key_id: Option<String>,
     /// Cancelled when this session shall end, and when the agent stops.
     pub(super) cancel: CancellationToken,
 }
 
 /// Runs a session to its end.
-pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome {
+pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
-    let kind = match check(&session.start) {
+    let kind = match check(&mut session) {
         Ok(kind) => kind,
         Err(refusal) => {
             info!(refusal, "session refused");
@@ -45,6 +48,7 @@ pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome
         kind = kind.name(),
         document = session.start.document_name,
         owner = session.start.session_owner,
+        encrypted = session.kms_key_id.is_some(),
         "session starts"
     );
     let outcome = match kind {
@@ -61,16 +65,17 @@ pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome
 }
 
 /// Resolves the document and picks the kind; the error is the text for the person.
-fn check(start: &StartSession) -> Result<Kind, String> {
+fn check(session: &mut Session) -> Result<Kind, String> {
+    let start = &session.start;
     let document = start
         .document_content
         .resolve(&start.parameters)
         .map_err(|error| in_one_line(&error))?;
     let kind = Kind::of(&document).map_err(|error| in_one_line(&error))?;
-    // Port sessions are never encrypted, whatever the preferences say.
-    if !matches!(kind, Kind::Port(_)) && !document.preferences().kms_key_id.is_empty() {
+    session.kms_key_id = kms_key_id(&document, &kind);
+    if session.kms_key_id.is_some() && session.context.settings.keys.is_none() {
         return Err(
-            "the session preferences ask for KMS encryption, which is not available in this build of the agent"
+            "the session preferences ask for KMS encryption, which is not available to this agent"
                 .to_owned(),
         );
     }

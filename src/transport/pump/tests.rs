@@ -1,4 +1,5 @@
 mod bench;
+mod encryption;
 
 use super::*;
 

@@ -90,6 +90,7 @@ impl Port {
         HandshakeRole::Request {
             session_type: super::SESSION_TYPE.to_owned(),
             properties,
+            encryption: None,
         }
     }
 }
@@ -244,6 +245,7 @@ mod tests {
         let HandshakeRole::Request {
             session_type,
             properties,
+            encryption: None,
         } = port.handshake()
         else {
             panic!("a port session begins with a handshake");

@@ -99,7 +99,7 @@ async fn what_cannot_run_is_refused_with_a_reason() {
         (
             "kms",
             json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": {"kmsKeyId": "alias/x"}}),
-            "the session preferences ask for KMS encryption, which is not available in this build of the agent",
+            "the session preferences ask for KMS encryption, which is not available to this agent",
         ),
         (
             "parameter",

@@ -1,0 +1,68 @@
+//! Encrypted sessions: where their data keys come from, and what the client is asked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use serde_json::Value;
+
+use super::kind::Kind;
+use super::task::Session;
+use crate::protocol::channel::{EncryptionRequest, HandshakeRole, Randomness};
+use crate::protocol::wire::session_document::SessionDocument;
+use crate::transport::KeySource;
+
+/// Where data keys come from.
+#[derive(Clone)]
+pub struct Keys {
+    /// Decrypts them.
+    pub source: Arc<dyn KeySource>,
+    /// Refuse clients that do not tie a session's data key to its handshake.
+    pub requires_challenge: bool,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys")
+            .field("requires_challenge", &self.requires_challenge)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The KMS key that a document wants its session to be encrypted with. Port sessions never are,
+/// whatever the preferences say: the reference's ends do not encrypt them either.
+pub(super) fn kms_key_id(document: &SessionDocument, kind: &Kind) -> Option<String> {
+    let id = document.preferences().kms_key_id;
+    (!id.is_empty() && !matches!(kind, Kind::Port(_))).then_some(id)
+}
+
+impl Session {
+    /// The handshake of a kind that needs none for itself: one if the session is to be encrypted.
+    pub(super) fn handshake(&self) -> HandshakeRole {
+        match self.encryption() {
+            None => HandshakeRole::None,
+            encryption => HandshakeRole::Request {
+                session_type: self.start.document_content.session_type.clone(),
+                properties: Value::Null,
+                encryption,
+            },
+        }
+    }
+
+    /// How the session is to be encrypted, if it is.
+    pub(super) fn encryption(&self) -> Option<EncryptionRequest> {
+        let kms_key_id = self.kms_key_id.clone()?;
+        let settings = &self.context.settings;
+        let mut bytes = [0; Randomness::SIZE];
+        rand::fill(&mut bytes).expect("the system's random source works");
+        Some(EncryptionRequest {
+            kms_key_id,
+            target_id: settings.node_id.clone(),
+            requires_challenge: settings
+                .keys
+                .as_ref()
+                .is_some_and(|keys| keys.requires_challenge),
+            randomness: Randomness::new(&bytes),
+        })
+    }
+}
