@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::shell::Shell;
-use crate::protocol::wire::session_document::SessionDocument;
+use crate::protocol::wire::session_document::{DocumentError, SessionDocument};
 
 /// Session type of a shell.
 const STANDARD_STREAM: &str = "Standard_Stream";
@@ -23,6 +23,9 @@ pub(super) enum KindError {
         "Plugin with name {0} is not supported by this version of ssm agent, please update to latest version. Step name: {0}"
     )]
     Unsupported(String),
+    /// Something in the document has the wrong type.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// A property has another shape than the kind needs.
     #[error("property {name} of the document must be {expected}")]
     Property {
@@ -38,7 +41,7 @@ impl Kind {
     pub(super) fn of(document: &SessionDocument) -> Result<Self, KindError> {
         match document.session_type.as_str() {
             STANDARD_STREAM => Ok(Self::Shell(Shell {
-                profile: document.preferences().shell_profile.linux,
+                profile: document.preferences()?.shell_profile.linux,
                 command: command(&document.properties)?,
             })),
             other => Err(KindError::Unsupported(other.to_owned())),

@@ -65,7 +65,10 @@ fn check(start: &StartSession) -> Result<Kind, String> {
         .document_content
         .resolve(&start.parameters)
         .map_err(|error| in_one_line(&error))?;
-    if !document.preferences().kms_key_id.is_empty() {
+    let preferences = document
+        .preferences()
+        .map_err(|error| in_one_line(&error))?;
+    if !preferences.kms_key_id.is_empty() {
         return Err(
             "the session preferences ask for KMS encryption, which is not available in this build of the agent"
                 .to_owned(),
