@@ -45,6 +45,8 @@ pub struct Settings {
     pub health_interval: Duration,
     /// How sessions run.
     pub session: SessionSettings,
+    /// `Agent.ContainerMode`: the agent runs in a container.
+    pub in_container: bool,
     /// How sessions are recorded; `None` if they are not.
     pub transcript: Option<TranscriptSettings>,
     /// PEM file with further certificate authorities to trust.
@@ -126,6 +128,8 @@ pub struct SessionSettings {
     pub limit: usize,
     /// Whose shell it is.
     pub default_user: DefaultUser,
+    /// Whether `ssm-user` may use sudo; without a word of it, what the reference does.
+    pub ssm_user_sudo: Option<bool>,
     /// Unacknowledged output kept per session, in bytes.
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
@@ -244,6 +248,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         identity: read_identity(&mut identity)?,
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
         session: read_session(&mut mgs, &mut own)?,
+        in_container: agent.boolean("ContainerMode", false)?,
         transcript: read_transcript(&mut ssm, &mut own)?,
         ca_file: path_of(own.text("CaFile")?),
     };
@@ -319,6 +324,7 @@ fn read_session(mgs: &mut Section, own: &mut Section) -> Result<SessionSettings,
     let settings = SessionSettings {
         limit,
         default_user,
+        ssm_user_sudo: section.optional_boolean("SsmUserSudo")?,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
     };

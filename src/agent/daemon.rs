@@ -1,6 +1,7 @@
 //! The running agent: identity, control channel, sessions and health, joined.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +16,7 @@ use super::config::Settings;
 use super::control::{
     self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
 };
-use super::session::{DataChannelSource, Outcome, Supervisor};
+use super::session::{self, DataChannelSource, Outcome, Supervisor};
 use super::transcript::Transcript;
 use super::{health, identity, setup};
 use crate::protocol::wire::SessionId;
@@ -115,8 +116,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         handle.status.clone(),
         node_id.clone(),
     ));
+    let sessions = session::Settings {
+        parameters: Some(Arc::new(client.clone())),
+        ..setup::session(&settings, &node_id, program)
+    };
     let supervisor = Supervisor::new(
-        setup::session(&settings, &node_id, program),
+        sessions,
         DataChannels::new(client, node_id),
         transcript,
         outcomes,

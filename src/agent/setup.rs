@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
+use super::host::users::Sudo;
 use super::identity::{self, share};
 use super::session::{self, ShellUser};
 use super::transcript;
@@ -87,6 +88,12 @@ pub fn session(settings: &Settings, node_id: &str, program: PathBuf) -> session:
             DefaultUser::ByPrivilege => ShellUser::by_privilege(),
             DefaultUser::Agent => ShellUser::Agent,
         },
+        sudo: match own.ssm_user_sudo {
+            None => Sudo::WhenCreated,
+            Some(true) => Sudo::On,
+            Some(false) => Sudo::Off,
+        },
+        in_container: settings.in_container,
         drain: own.drain,
         send_window: Window {
             bytes: own.send_window,

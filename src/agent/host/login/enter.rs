@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::CString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fchmod, umask};
 use nix::unistd::{Uid, fchown, geteuid, initgroups, seteuid, setresgid, setresuid};
 
-use super::plan::{Plan, Refused, plan};
+use super::admission::{Purpose, Refusal, admit};
+use super::plan::{Plan, plan};
 use super::request::Request;
 use crate::agent::host::sys;
 use crate::agent::host::users::{Account, UserError};
@@ -33,14 +34,9 @@ pub enum LoginError {
     /// There is no account to log in to.
     #[error(transparent)]
     User(#[from] UserError),
-    /// The account is not meant for logins.
-    #[error("user {user} may not log in: the account's shell is {}", shell.display())]
-    Refused {
-        /// The user.
-        user: String,
-        /// The shell that refuses.
-        shell: PathBuf,
-    },
+    /// The account cannot run sessions.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Only root can become somebody else.
     #[error("cannot become user {user}: the agent does not run as root")]
     NotRoot {
@@ -80,7 +76,7 @@ impl LoginError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::User(_)
-            | Self::Refused { .. }
+            | Self::Refused(_)
             | Self::NotRoot { .. }
             | Self::Become { .. }
             | Self::Regained { .. } => exit::FAILURE,
@@ -105,13 +101,12 @@ fn prepare(request: &Request) -> Result<Plan, LoginError> {
     };
     let session_id = request.session_id.as_deref();
     let language = env::var_os("LANG").filter(|language| !language.is_empty());
-    let mut plan =
-        plan(&account, &request.command, session_id, language).map_err(|Refused { shell }| {
-            LoginError::Refused {
-                user: account.name.clone(),
-                shell,
-            }
-        })?;
+    let purpose = Purpose {
+        is_switch: request.user.is_some(),
+        is_command: !request.command.is_empty(),
+    };
+    admit(&account, purpose)?;
+    let mut plan = plan(&account, &request.command, session_id, language);
     shed_the_agent(request.open_files);
     if account.uid != geteuid() {
         become_user(&account)?;
@@ -183,6 +178,9 @@ fn become_user(account: &Account) -> Result<(), LoginError> {
 /// Programs such as tmux and gpg open the terminal by its name, so it has to be the user's.
 fn own_terminal(account: &Account) -> nix::Result<()> {
     let terminal = io::stdin();
+    if !terminal.is_terminal() {
+        return Ok(());
+    }
     match fchown(&terminal, Some(account.uid), None) {
         Err(Errno::EROFS) => Ok(()),
         other => other.and_then(|()| fchmod(&terminal, TERMINAL_MODE)),
