@@ -151,6 +151,7 @@ fn world(blend: Blend, weather: Weather, random: &mut Random) -> World<MuxPeer, 
     let port = HandshakeRole::Request {
         session_type: "Port".into(),
         properties: Value::Null,
+        encryption: None,
     };
     let agent = channel(channel::Settings::agent(session.clone(), port, clock, 0));
     let client = channel(channel::Settings::client(session, clock, 0));
