@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::end::End;
 use super::outcome::in_one_line;
 use super::settings::Settings;
+use super::task::Session;
 use crate::protocol::channel::{self, Channel, Clock, Event, HandshakeRole};
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::payload::Flag;
@@ -88,14 +89,16 @@ pub(super) struct Inbox {
 }
 
 impl Connection {
-    /// Begins to dial the data channel of `session_id`. With a [`HandshakeRole::Request`], data may
-    /// flow once [`News::Open`] was heard.
+    /// Begins to dial the session's data channel. With a [`HandshakeRole::Request`], and if the
+    /// session is encrypted, data may flow once [`News::Open`] was heard.
     pub(super) fn open<C: Connector>(
-        session_id: SessionId,
+        session: &Session,
         connector: C,
         handshake: HandshakeRole,
-        settings: &Settings,
     ) -> Self {
+        let settings = &session.context.settings;
+        let session_id = session.start.session_id.clone();
+        let handshake = session.protect(handshake);
         let asks = matches!(handshake, HandshakeRole::Request { .. });
         let gateway = Arc::new(OnceLock::new());
         let connector = FirstContact {

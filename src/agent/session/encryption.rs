@@ -37,20 +37,32 @@ pub(super) fn kms_key_id(preferences: &Preferences, kind: &Kind) -> Option<Strin
 }
 
 impl Session {
-    /// The handshake of a kind that needs none for itself: one if the session is to be encrypted.
-    pub(super) fn handshake(&self) -> HandshakeRole {
-        match self.encryption() {
-            None => HandshakeRole::None,
-            encryption => HandshakeRole::Request {
-                session_type: self.start.document_content.session_type.clone(),
-                properties: Value::Null,
-                encryption,
-            },
+    /// The handshake of a kind, with encryption if the preferences ask for it. Every data channel is
+    /// opened with it, so that no kind can forget.
+    pub(super) fn protect(&self, handshake: HandshakeRole) -> HandshakeRole {
+        let Some(encryption) = self.encryption() else {
+            return handshake;
+        };
+        let (session_type, properties) = match handshake {
+            HandshakeRole::Request {
+                session_type,
+                properties,
+                ..
+            } => (session_type, properties),
+            HandshakeRole::None | HandshakeRole::Answer { .. } => {
+                let document = &self.start.document_content;
+                (document.session_type.clone(), Value::Null)
+            }
+        };
+        HandshakeRole::Request {
+            session_type,
+            properties,
+            encryption: Some(encryption),
         }
     }
 
     /// How the session is to be encrypted, if it is.
-    pub(super) fn encryption(&self) -> Option<EncryptionRequest> {
+    fn encryption(&self) -> Option<EncryptionRequest> {
         let kms_key_id = self.kms_key_id.clone()?;
         let settings = &self.context.settings;
         let mut bytes = [0; Randomness::SIZE];

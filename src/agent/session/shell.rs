@@ -23,6 +23,7 @@ use crate::agent::host::process::ExitStatus;
 use crate::agent::host::pty::{KERNEL_BUFFER, Mode, Output};
 use crate::agent::host::utf8::{self, Utf8Boundary};
 use crate::agent::transcript::Recorder;
+use crate::protocol::channel::HandshakeRole;
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::{Payload, TerminalSize};
 use crate::transport::{Connector, Outgoing};
@@ -45,12 +46,7 @@ pub(super) struct Shell {
 pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
     let mut opening = Opening {
-        connection: Connection::open(
-            id.clone(),
-            connector,
-            session.handshake(),
-            &session.context.settings,
-        ),
+        connection: Connection::open(&session, connector, HandshakeRole::None),
         input: Input::default(),
         size: None,
     };

@@ -47,10 +47,10 @@ pub(in super::super) async fn run<C: Connector>(
     let role = HandshakeRole::Request {
         session_type: SESSION_TYPE.into(),
         properties: Value::Null,
-        encryption: session.encryption(),
+        encryption: None,
     };
     let mut opening = Opening {
-        connection: Connection::open(id.clone(), connector, role, &session.context.settings),
+        connection: Connection::open(&session, connector, role),
         is_separate: command.separate.is_some(),
         signals: Vec::new(),
     };

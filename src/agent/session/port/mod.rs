@@ -38,8 +38,7 @@ pub(super) const SESSION_TYPE: &str = "Port";
 /// Runs a port session to its end.
 pub(super) async fn run<C: Connector>(port: Port, session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
-    let settings = &session.context.settings;
-    let mut connection = Connection::open(id.clone(), connector, port.handshake(), settings);
+    let mut connection = Connection::open(&session, connector, port.handshake());
     let end = match open(&port, &session, &mut connection).await {
         Ok((destination, gates)) => {
             forward(&port, &session, &mut connection, destination, gates).await

@@ -116,7 +116,34 @@ async fn person_is_told_that_the_session_is_encrypted() {
     world.start("alice-1", document(&["cat"]));
     let mut client = attach(&mut world, Some(kms)).await;
 
-    let opened = loop {
+    let (session_type, message) = opened(&mut client).await;
+
+    assert_eq!(session_type, "Standard_Stream");
+    assert_eq!(message, "This session is encrypted using AWS KMS.");
+}
+
+#[tokio::test]
+async fn port_session_is_not_encrypted_whatever_the_preferences_say() {
+    let kms = Arc::new(Kms::default());
+    let mut world = world(&kms);
+    world.start(
+        "alice-1",
+        json!({
+            "schemaVersion": "1.0", "sessionType": "Port", "inputs": {"kmsKeyId": KEY_ID},
+            "properties": {"portNumber": "9", "type": "LocalPortForwarding"},
+        }),
+    );
+    let mut client = attach(&mut world, None).await;
+
+    let (session_type, message) = opened(&mut client).await;
+
+    assert_eq!((session_type.as_str(), message.as_str()), ("Port", ""));
+    assert!(kms.contexts().is_empty());
+}
+
+/// Session type and message to the person, once the channel is open.
+async fn opened(client: &mut Client) -> (String, String) {
+    loop {
         let incoming = soon(client.handle.incoming.recv()).await.unwrap();
         if let Incoming::Event(Event::Open {
             session_type,
@@ -124,12 +151,9 @@ async fn person_is_told_that_the_session_is_encrypted() {
             ..
         }) = incoming
         {
-            break (session_type, customer_message);
+            return (session_type, customer_message);
         }
-    };
-
-    assert_eq!(opened.0, "Standard_Stream");
-    assert_eq!(opened.1, "This session is encrypted using AWS KMS.");
+    }
 }
 
 fn world(kms: &Arc<Kms>) -> World {
