@@ -4,16 +4,19 @@
 //! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
 //!                              |
 //!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
-//!                                       \-> downlink                  -> io
+//!                              |        \-> downlink                  -> io
+//!                              +-> command -> downlink; interrupts (signals as keys)
 //! ```
 //!
 //! [`plugin`] is the program that the AWS CLI starts; [`Session`] is the same for other programs,
 //! between any streams.
 
 pub mod api;
+mod command;
 mod downlink;
 pub mod ending;
 mod escape;
+mod interrupts;
 mod io;
 pub mod plugin;
 mod resume;
@@ -28,6 +31,7 @@ mod uplink;
 
 pub use api::{Api, Parameters, StartSessionResponse, start_session};
 pub use ending::{Cause, Ending};
+pub use interrupts::Interrupts;
 pub use io::Io;
 pub use resume::OpenError;
 pub use session::{Session, SessionError, Settings};
