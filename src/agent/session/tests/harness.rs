@@ -93,7 +93,7 @@ impl World {
     /// Starts a session with values for the parameters of its document.
     pub(super) fn start_with(&mut self, id: &str, document: Value, parameters: Value) {
         let mut start = start(id, document);
-        start.parameters = parameters.as_object().unwrap().clone();
+        start.parameters = serde_json::from_value(parameters).unwrap();
         self.supervisor.start(Ok(Box::new(start)));
     }
 
