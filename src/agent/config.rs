@@ -9,6 +9,7 @@ mod known;
 mod section;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Profile {
 pub struct EndpointSettings {
     /// `Ssm.Endpoint`.
     pub ssm: String,
+    /// `Kms.Endpoint`.
+    pub kms: String,
     /// `Mgs.Endpoint`.
     pub messages: String,
     /// `Mgs.Region`.
@@ -134,6 +137,11 @@ pub struct SessionSettings {
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
     pub drain: Duration,
+    /// `Kms.RequireKMSChallengeResponse`: refuse clients that do not tie the key of an encrypted
+    /// session to its handshake.
+    pub requires_kms_challenge: bool,
+    /// `Mgs.DeniedPortForwardingRemoteIPs`; `None` for the default.
+    pub denied_destinations: Option<Vec<IpAddr>>,
 }
 
 /// A form of recording.
@@ -228,6 +236,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     let mut profile = root.section("Profile")?;
     let mut ssm = root.section("Ssm")?;
     let mut mgs = root.section("Mgs")?;
+    let mut kms = root.section("Kms")?;
     let mut agent = root.section("Agent")?;
     let mut identity = root.section("Identity")?;
     let mut own = root.section("SsmAgent")?;
@@ -240,6 +249,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         },
         endpoints: EndpointSettings {
             ssm: ssm.text("Endpoint")?,
+            kms: kms.text("Endpoint")?,
             messages: mgs.text("Endpoint")?,
             messages_region: mgs.text("Region")?,
             region: agent.text("Region")?,
@@ -247,7 +257,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         },
         identity: read_identity(&mut identity)?,
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
-        session: read_session(&mut mgs, &mut own)?,
+        session: read_session(&mut mgs, &mut kms, &mut own)?,
         in_container: agent.boolean("ContainerMode", false)?,
         transcript: read_transcript(&mut ssm, &mut own)?,
         ca_file: path_of(own.text("CaFile")?),
@@ -256,7 +266,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     mgs.known(&known::MGS)?;
     agent.known(&known::AGENT)?;
     identity.known(&known::IDENTITY)?;
-    for section in [profile, ssm, mgs, agent, identity, own] {
+    for section in [profile, ssm, mgs, kms, agent, identity, own] {
         root.absorb(section);
     }
     for (name, keys) in known::SECTIONS {
@@ -310,7 +320,11 @@ fn read_identity(section: &mut Section) -> Result<IdentitySettings, ConfigError>
     Ok(IdentitySettings { order, custom })
 }
 
-fn read_session(mgs: &mut Section, own: &mut Section) -> Result<SessionSettings, ConfigError> {
+fn read_session(
+    mgs: &mut Section,
+    kms: &mut Section,
+    own: &mut Section,
+) -> Result<SessionSettings, ConfigError> {
     let limit = mgs.number("SessionWorkersLimit", SESSION_LIMIT, 1..=100_000)?;
     let mut section = own.section("Session")?;
     let default_user = match section.text("DefaultUser")?.as_str() {
@@ -327,9 +341,27 @@ fn read_session(mgs: &mut Section, own: &mut Section) -> Result<SessionSettings,
         ssm_user_sudo: section.optional_boolean("SsmUserSudo")?,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
+        requires_kms_challenge: kms.boolean("RequireKMSChallengeResponse", false)?,
+        denied_destinations: read_addresses(mgs, "DeniedPortForwardingRemoteIPs")?,
     };
     own.absorb(section);
     Ok(settings)
+}
+
+fn read_addresses(section: &mut Section, key: &str) -> Result<Option<Vec<IpAddr>>, ConfigError> {
+    let Some(texts) = section.texts(key)? else {
+        return Ok(None);
+    };
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.trim().parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => section.warn(format!(
+                "Mgs.{key}: {text:?} is no IP address and is left out"
+            )),
+        }
+    }
+    Ok(Some(addresses))
 }
 
 fn read_transcript(

@@ -16,6 +16,7 @@ use super::config::Settings;
 use super::control::{
     self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
 };
+use super::keys::Kms;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
 use super::transcript::Transcript;
 use super::{health, identity, setup};
@@ -118,7 +119,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     ));
     let sessions = session::Settings {
         parameters: Some(Arc::new(client.clone())),
-        ..setup::session(&settings, &node_id, program)
+        ..setup::session(
+            &settings,
+            &node_id,
+            program,
+            Arc::new(Kms::new(client.clone())),
+        )
     };
     let supervisor = Supervisor::new(
         sessions,

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod health;
 pub mod host;
 pub mod identity;
+mod keys;
 mod parameters;
 pub mod session;
 pub mod setup;

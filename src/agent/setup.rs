@@ -9,11 +9,12 @@ use jiff::SignedDuration;
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
 use super::host::users::Sudo;
 use super::identity::{self, share};
-use super::session::{self, ShellUser};
+use super::session::{self, DenyList, ShellUser};
 use super::transcript;
 use crate::aws::Overrides;
 use crate::protocol::channel::Window;
 use crate::runtime::{limits, tls};
+use crate::transport::KeySource;
 
 /// Folder of the recordings in the log folder, unless the configuration names one.
 const RECORDINGS: &str = "sessions";
@@ -37,6 +38,7 @@ pub fn overrides(settings: &Settings) -> Overrides {
         service_domain: given(&endpoints.service_domain),
         region: given(&endpoints.region),
         ssm: given(&endpoints.ssm),
+        kms: given(&endpoints.kms),
         messages_region: given(&endpoints.messages_region),
         messages: given(&endpoints.messages),
     }
@@ -76,8 +78,13 @@ pub fn identity(settings: &Settings, state: &Path) -> identity::Settings {
     }
 }
 
-/// How sessions run on `node_id`; `program` takes the login step.
-pub fn session(settings: &Settings, node_id: &str, program: PathBuf) -> session::Settings {
+/// How sessions run on `node_id`; `program` takes the login step, `keys` decrypts data keys.
+pub fn session(
+    settings: &Settings,
+    node_id: &str,
+    program: PathBuf,
+    keys: Arc<dyn KeySource>,
+) -> session::Settings {
     let own = &settings.session;
     let defaults = session::Settings::new(node_id, program);
     session::Settings {
@@ -88,6 +95,10 @@ pub fn session(settings: &Settings, node_id: &str, program: PathBuf) -> session:
             DefaultUser::ByPrivilege => ShellUser::by_privilege(),
             DefaultUser::Agent => ShellUser::Agent,
         },
+        keys: Some(session::Keys {
+            source: keys,
+            requires_challenge: own.requires_kms_challenge,
+        }),
         sudo: match own.ssm_user_sudo {
             None => Sudo::WhenCreated,
             Some(true) => Sudo::On,
@@ -95,6 +106,10 @@ pub fn session(settings: &Settings, node_id: &str, program: PathBuf) -> session:
         },
         in_container: settings.in_container,
         drain: own.drain,
+        denied_destinations: own
+            .denied_destinations
+            .clone()
+            .map_or_else(DenyList::default, DenyList::new),
         send_window: Window {
             bytes: own.send_window,
             ..defaults.send_window

@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use aws_config::BehaviorVersion;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_types::service_config::ServiceConfigKey;
 use tokio::sync::OnceCell;
 use tracing::debug;
 
@@ -113,6 +115,29 @@ pub async fn default_region(profile: Option<&str>) -> Option<String> {
     }
     let region = builder.build().region().await;
     region.map(|region| region.to_string())
+}
+
+/// The endpoint that environment (`AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL`) or profile name for a
+/// service of AWS, as the AWS tools read them.
+pub async fn service_endpoint(
+    service: &str,
+    profile: Option<&str>,
+    region: &str,
+) -> Option<String> {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(aws_config::Region::new(region.to_owned()))
+        .no_credentials();
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    let config = loader.load().await;
+    let key = ServiceConfigKey::builder()
+        .service_id(service)
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .ok()?;
+    config.service_config()?.load_config(key)
 }
 
 fn explain(error: CredentialsError) -> CredentialError {

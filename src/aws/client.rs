@@ -1,4 +1,4 @@
-//! The client: one call to Systems Manager or to the message gateway, signed and retried.
+//! The client: one call to Systems Manager, KMS or the message gateway, signed and retried.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,10 +28,9 @@ use crate::runtime::proxy;
 const SSM_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for one attempt of a message gateway call.
 const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
-/// Signing name of Systems Manager.
-const SSM: &str = "ssm";
-/// Signing name of the message gateway.
-const MESSAGES: &str = "ssmmessages";
+/// Time for one attempt of a KMS call: an encrypted session has 15 s for each step of its handshake,
+/// so that there is time for a second attempt.
+const KMS_TIMEOUT: Duration = Duration::from_secs(6);
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const JSON: &str = "application/json";
 const OUR_USER_AGENT: HeaderValue =
@@ -48,8 +47,70 @@ struct Shared {
     endpoints: Endpoints,
     tls: Arc<rustls::ClientConfig>,
     to_ssm: Route,
+    to_kms: Route,
     to_messages: Route,
     skew: Skew,
+}
+
+impl Shared {
+    fn base(&self, service: Service) -> &Url {
+        match service {
+            Service::Ssm => &self.endpoints.ssm,
+            Service::Kms => &self.endpoints.kms,
+            Service::Messages => &self.endpoints.messages,
+        }
+    }
+
+    fn region(&self, service: Service) -> &str {
+        match service {
+            Service::Ssm | Service::Kms => &self.endpoints.region,
+            Service::Messages => &self.endpoints.messages_region,
+        }
+    }
+
+    fn route(&self, service: Service) -> &Route {
+        match service {
+            Service::Ssm => &self.to_ssm,
+            Service::Kms => &self.to_kms,
+            Service::Messages => &self.to_messages,
+        }
+    }
+}
+
+/// Whom a call is made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    Ssm,
+    Kms,
+    Messages,
+}
+
+impl Service {
+    /// Its name in signatures.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ssm => "ssm",
+            Self::Kms => "kms",
+            Self::Messages => "ssmmessages",
+        }
+    }
+
+    /// Time for one attempt.
+    fn timeout(self) -> Duration {
+        match self {
+            Self::Ssm => SSM_TIMEOUT,
+            Self::Kms => KMS_TIMEOUT,
+            Self::Messages => MESSAGES_TIMEOUT,
+        }
+    }
+
+    /// The status of its successes.
+    fn success(self) -> StatusCode {
+        match self {
+            Self::Ssm | Self::Kms => StatusCode::OK,
+            Self::Messages => StatusCode::CREATED,
+        }
+    }
 }
 
 /// The id and the key of a registered node, which sign the calls that get it credentials.
@@ -72,11 +133,25 @@ enum Authority<'a> {
 /// A request as it is before it is signed.
 struct Draft<'a> {
     operation: &'a str,
-    service: &'static str,
+    service: Service,
     url: Url,
-    /// Headers that are signed, lower-case names in alphabetical order.
-    headers: Vec<(&'static str, &'a str)>,
+    content_type: &'static str,
+    /// The operation as AWS JSON names it.
+    target: Option<String>,
     body: Bytes,
+}
+
+impl Draft<'_> {
+    /// Headers that are signed, lower-case names in alphabetical order.
+    fn headers(&self) -> Vec<(&'static str, &str)> {
+        let mut headers = vec![("content-type", self.content_type)];
+        headers.extend(
+            self.target
+                .as_deref()
+                .map(|target| ("x-amz-target", target)),
+        );
+        headers
+    }
 }
 
 impl Client {
@@ -99,6 +174,7 @@ impl Client {
         let routes = Routes::new(Arc::clone(&tls));
         let shared = Shared {
             to_ssm: routes.route(&endpoints.ssm, proxies),
+            to_kms: routes.route(&endpoints.kms, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
             endpoints,
             tls,
@@ -147,8 +223,8 @@ impl Client {
         operation: &str,
         request: &Q,
     ) -> Result<R, CallError> {
-        self.json_call(operation, request, Authority::Credentials)
-            .await
+        let draft = self.json_draft(Service::Ssm, "AmazonSSM", operation, request)?;
+        self.json_call(draft, Authority::Credentials).await
     }
 
     /// A call to Systems Manager without a signature; only a registration is one.
@@ -160,7 +236,8 @@ impl Client {
         operation: &str,
         request: &Q,
     ) -> Result<R, CallError> {
-        self.json_call(operation, request, Authority::Nobody).await
+        let draft = self.json_draft(Service::Ssm, "AmazonSSM", operation, request)?;
+        self.json_call(draft, Authority::Nobody).await
     }
 
     /// A call to Systems Manager that the node signs with its own key.
@@ -173,8 +250,21 @@ impl Client {
         request: &Q,
         node: NodeSigner<'_>,
     ) -> Result<R, CallError> {
-        self.json_call(operation, request, Authority::Node(node))
-            .await
+        let draft = self.json_draft(Service::Ssm, "AmazonSSM", operation, request)?;
+        self.json_call(draft, Authority::Node(node)).await
+    }
+
+    /// A signed AWS JSON 1.1 call to KMS. Retried like one to Systems Manager.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn kms<Q: Serialize, R: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let draft = self.json_draft(Service::Kms, "TrentService", operation, request)?;
+        self.json_call(draft, Authority::Credentials).await
     }
 
     /// A signed POST of `json` to `path` of the message gateway; returns the body of the answer.
@@ -185,12 +275,13 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn messages(&self, path: &str, json: String) -> Result<Bytes, CallError> {
-        let url = self.shared.endpoints.messages.join(path);
+        let url = self.shared.base(Service::Messages).join(path);
         let draft = Draft {
             operation: path,
-            service: MESSAGES,
+            service: Service::Messages,
             url: url.map_err(|error| address(path, &error))?,
-            headers: vec![("content-type", JSON)],
+            content_type: JSON,
+            target: None,
             body: json.into(),
         };
         self.call(&draft, Authority::Credentials, Attempts::signature_only())
@@ -209,36 +300,43 @@ impl Client {
             headers: &[],
             body: b"",
         };
-        self.sign(url.path(), parts, MESSAGES, Authority::Credentials)
+        self.sign(url.path(), parts, Service::Messages, Authority::Credentials)
             .await
     }
 
-    async fn json_call<Q: Serialize, R: DeserializeOwned>(
+    fn json_draft<'a, Q: Serialize>(
         &self,
-        operation: &str,
+        service: Service,
+        prefix: &str,
+        operation: &'a str,
         request: &Q,
-        authority: Authority<'_>,
-    ) -> Result<R, CallError> {
+    ) -> Result<Draft<'a>, CallError> {
         let body =
             serde_json::to_vec(request).map_err(|cause| decode(operation, "request", cause))?;
-        let target = format!("AmazonSSM.{operation}");
-        let draft = Draft {
+        Ok(Draft {
             operation,
-            service: SSM,
-            url: self.shared.endpoints.ssm.clone(),
-            headers: vec![("content-type", JSON_1_1), ("x-amz-target", &target)],
+            service,
+            url: self.shared.base(service).clone(),
+            content_type: JSON_1_1,
+            target: Some(format!("{prefix}.{operation}")),
             body: body.into(),
-        };
-        let answer = self
-            .call(&draft, authority, Attempts::of(operation))
-            .await?;
+        })
+    }
+
+    async fn json_call<R: DeserializeOwned>(
+        &self,
+        draft: Draft<'_>,
+        authority: Authority<'_>,
+    ) -> Result<R, CallError> {
+        let attempts = Attempts::of(draft.operation);
+        let answer = self.call(&draft, authority, attempts).await?;
         // Some endpoints answer an operation that has no result with no body.
         let json = if answer.is_empty() {
             b"{}"
         } else {
             &answer[..]
         };
-        serde_json::from_slice(json).map_err(|cause| decode(operation, "answer", cause))
+        serde_json::from_slice(json).map_err(|cause| decode(draft.operation, "answer", cause))
     }
 
     async fn call(
@@ -275,12 +373,8 @@ impl Client {
         authority: Authority<'_>,
     ) -> Result<(Response<Bytes>, bool), CallError> {
         let request = self.sign_draft(draft, authority).await?;
-        let (route, timeout) = if draft.service == SSM {
-            (&self.shared.to_ssm, SSM_TIMEOUT)
-        } else {
-            (&self.shared.to_messages, MESSAGES_TIMEOUT)
-        };
-        let answer = route.exchange(request, timeout).await;
+        let route = self.shared.route(draft.service);
+        let answer = route.exchange(request, draft.service.timeout()).await;
         let answer = answer.map_err(|cause| CallError::Network {
             operation: draft.operation.to_owned(),
             cause,
@@ -295,10 +389,11 @@ impl Client {
         draft: &Draft<'_>,
         authority: Authority<'_>,
     ) -> Result<Request<Full<Bytes>>, CallError> {
+        let headers = draft.headers();
         let parts = Parts {
             method: "POST",
             url: &draft.url,
-            headers: &draft.headers,
+            headers: &headers,
             body: &draft.body,
         };
         let signature = self
@@ -308,8 +403,8 @@ impl Client {
             .method(Method::POST)
             .uri(draft.url.as_str())
             .header(USER_AGENT, OUR_USER_AGENT);
-        for (name, value) in &draft.headers {
-            request = request.header(*name, *value);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
         let mut request = request
             .body(Full::new(draft.body.clone()))
@@ -322,17 +417,12 @@ impl Client {
         &self,
         operation: &str,
         parts: Parts<'_>,
-        service: &'static str,
+        service: Service,
         authority: Authority<'_>,
     ) -> Result<HeaderMap, CallError> {
-        let endpoints = &self.shared.endpoints;
         let scope = |time| Scope {
-            service,
-            region: if service == SSM {
-                &endpoints.region
-            } else {
-                &endpoints.messages_region
-            },
+            service: service.name(),
+            region: self.shared.region(service),
             time,
         };
         let signed = match authority {
@@ -366,12 +456,7 @@ impl fmt::Debug for Client {
 }
 
 fn judge_answer(draft: &Draft<'_>, answer: &Response<Bytes>) -> Result<(), CallError> {
-    let success = if draft.service == SSM {
-        StatusCode::OK
-    } else {
-        StatusCode::CREATED
-    };
-    if answer.status() == success {
+    if answer.status() == draft.service.success() {
         return Ok(());
     }
     Err(CallError::refusal(

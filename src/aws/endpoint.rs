@@ -21,8 +21,10 @@ const PARTITIONS: [(&str, &str); 6] = [
 /// Where calls go, and the regions that they are signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Region that calls to Systems Manager are signed for.
+    /// Region that calls to Systems Manager and to KMS are signed for.
     pub region: String,
+    /// Base of KMS, `http` or `https`, with a path of `/`.
+    pub kms: Url,
     /// Base of Systems Manager, `http` or `https`, with a path of `/`.
     pub ssm: Url,
     /// Region that calls to the message gateway are signed for.
@@ -66,6 +68,7 @@ impl Endpoints {
         };
         Ok(Self {
             region: region.to_owned(),
+            kms: url("kms")?,
             ssm: url("ssm")?,
             messages_region: region.to_owned(),
             messages: url("ssmmessages")?,
@@ -79,6 +82,16 @@ impl Endpoints {
     /// [`EndpointError::Malformed`].
     pub fn with_ssm(mut self, endpoint: &str) -> Result<Self, EndpointError> {
         self.ssm = parse_endpoint(endpoint, &["https", "http"])?;
+        Ok(self)
+    }
+
+    /// Sends KMS calls to `endpoint`: a URL, a host, or a host with a port. `https` is meant where no
+    /// scheme is given.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_kms(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.kms = parse_endpoint(endpoint, &["https", "http"])?;
         Ok(self)
     }
 
@@ -103,6 +116,8 @@ pub struct Overrides {
     pub region: Option<String>,
     /// Endpoint of Systems Manager.
     pub ssm: Option<String>,
+    /// Endpoint of KMS.
+    pub kms: Option<String>,
     /// Region of the message gateway.
     pub messages_region: Option<String>,
     /// Endpoint of the message gateway.
@@ -126,6 +141,9 @@ impl Overrides {
         };
         if let Some(ssm) = &self.ssm {
             endpoints = endpoints.with_ssm(ssm)?;
+        }
+        if let Some(kms) = &self.kms {
+            endpoints = endpoints.with_kms(kms)?;
         }
         if let Some(messages) = &self.messages {
             endpoints = endpoints.with_messages(messages)?;
@@ -324,12 +342,14 @@ mod tests {
             region: Some("us-east-1".into()),
             messages_region: Some("us-east-2".into()),
             ssm: Some("http://127.0.0.1:8080".into()),
+            kms: Some("http://127.0.0.1:8081".into()),
             ..Overrides::default()
         };
 
         let endpoints = overrides.resolve("eu-west-1").unwrap();
 
         assert_eq!(endpoints.region, "us-east-1");
+        assert_eq!(endpoints.kms.as_str(), "http://127.0.0.1:8081/");
         assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
         assert_eq!(endpoints.messages_region, "us-east-2");
         assert_eq!(

@@ -19,8 +19,9 @@ use crate::runtime::proxy;
 /// Largest answer that is read: documents are the largest, at 64 KiB each, a page of listings may
 /// hold 50 of them.
 pub const RESPONSE_LIMIT: usize = 4 * 1024 * 1024;
-/// A host that does not answer a connection attempt for this long is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A host that does not answer a connection attempt for this long is tried anew: the kernel repeats
+/// a lost attempt at growing distances only, and callers try again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Idle connections are closed before the services' load balancers do it, at 60 s. An agent calls
 /// every few minutes, so that keeping them longer would only cost memory.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -9,6 +9,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod http;
+mod kms;
 mod node_key;
 mod retry;
 mod secret;
@@ -19,7 +20,7 @@ mod ssm;
 pub(crate) mod test_server;
 
 pub use self::http::{HttpError, RESPONSE_LIMIT};
-pub use chain::{ChainCredentials, default_region};
+pub use chain::{ChainCredentials, default_region, service_endpoint};
 pub use client::{Client, NodeSigner};
 pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, NoCredentials,
@@ -27,6 +28,7 @@ pub use credentials::{
 };
 pub use endpoint::{EndpointError, Endpoints, Overrides};
 pub use error::CallError;
+pub use kms::GeneratedKey;
 pub use node_key::{KEY_TYPE, KeyError, NodeKey};
 pub use secret::Secret;
 pub use signer::SignError;

@@ -97,13 +97,14 @@ impl TestServer {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Both services at this server, in region `test-1`.
+    /// All services at this server, in region `test-1`.
     pub(crate) fn endpoints(&self) -> Endpoints {
         let scheme = if self.tls { "https" } else { "http" };
         let url = format!("{scheme}://{}", self.address);
         Endpoints::for_region("test-1", None)
             .and_then(|endpoints| endpoints.with_ssm(&url))
             .and_then(|endpoints| endpoints.with_messages(&url))
+            .and_then(|endpoints| endpoints.with_kms(&url))
             .unwrap()
     }
 

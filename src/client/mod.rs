@@ -3,9 +3,11 @@
 //! ```text
 //! start (argv) -> plugin -> session -> resume (connections) -> transport::pump
 //!                              |
+//!                              +-> keys (KMS)
 //!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
 //!                              |        \-> downlink                  -> io
 //!                              +-> command -> downlink; interrupts (signals as keys)
+//!                              +-> port  -> listener, multiplexed, in_turn, raw
 //! ```
 //!
 //! [`plugin`] is the program that the AWS CLI starts; [`Session`] is the same for other programs,
@@ -18,7 +20,9 @@ pub mod ending;
 mod escape;
 mod interrupts;
 mod io;
+mod keys;
 pub mod plugin;
+mod port;
 mod resume;
 mod session;
 mod shell;
@@ -33,5 +37,7 @@ pub use api::{Api, Parameters, StartSessionResponse, start_session};
 pub use ending::{Cause, Ending};
 pub use interrupts::Interrupts;
 pub use io::Io;
+pub use keys::Kms;
+pub use port::{PortError, PropertiesError};
 pub use resume::OpenError;
-pub use session::{Session, SessionError, Settings};
+pub use session::{Encryption, Session, SessionError, Settings};

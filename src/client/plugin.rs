@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::ending::{Cause, Ending};
 use super::io::Io;
-use super::session::{Session, SessionError};
+use super::keys::Kms;
+use super::session::{Encryption, Session, SessionError};
 use super::signals::Signals;
 use super::start::{self, Invocation, Start, UsageError};
 use crate::aws::{ChainCredentials, Client, EndpointError, Endpoints};
@@ -139,7 +140,9 @@ async fn run_session(start: Start) -> Result<u8, PluginError> {
     ));
 
     let cancel = CancellationToken::new();
-    let session = Session::new(aws, start.response, tls::client_config());
+    let encryption = encryption(&start);
+    let session =
+        Session::new(aws, start.response, tls::client_config()).with_encryption(encryption);
     let mut run = Box::pin(session.run(io, &cancel));
     let mut caught = None;
     let ending = loop {
@@ -171,6 +174,22 @@ fn client(start: &Start) -> Result<Client, EndpointError> {
         tls::client_config(),
         Arc::new(credentials),
     ))
+}
+
+fn encryption(start: &Start) -> Result<Encryption, String> {
+    // Only old command lines do not name the node.
+    let target = start.target.clone().ok_or(
+        "this version of the AWS CLI does not say which node the session is on; please update it",
+    )?;
+    let kms = Kms::new(
+        start.profile.as_deref(),
+        &start.region,
+        tls::client_config(),
+    );
+    Ok(Encryption {
+        target,
+        keys: Arc::new(kms),
+    })
 }
 
 fn conclude(session_id: &SessionId, ending: &Ending, caught: Option<u8>) -> u8 {

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -15,14 +16,17 @@ use uuid::Uuid;
 use super::api::{Api, StartSessionResponse};
 use super::ending::{Cause, Ending};
 use super::io::Io;
+use super::port::{self, PortEnd, PortError};
 use super::resume::{Dialer, OpenError, Reconnect, chain};
 use super::shell::{self, Shell, ShellEnd};
-use crate::protocol::channel::{self, Channel, Clock, Event, Window};
+use crate::protocol::channel::{
+    self, Channel, Clock, EncryptionAnswer, Event, HandshakeRole, Randomness, Window,
+};
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::SessionId;
 use crate::runtime::clock;
-use crate::transport::pump::pump;
-use crate::transport::{ChannelHandle, Connected, Incoming, PumpEnd, PumpSettings};
+use crate::transport::pump::pump_with_keys;
+use crate::transport::{ChannelHandle, Connected, Incoming, KeySource, PumpEnd, PumpSettings};
 
 /// How a session behaves.
 #[derive(Debug, Clone)]
@@ -61,6 +65,14 @@ impl Default for Settings {
     }
 }
 
+/// How the data of a session is encrypted, should the agent ask for it.
+pub struct Encryption {
+    /// The node, as StartSession was told.
+    pub target: String,
+    /// Makes the data key.
+    pub keys: Arc<dyn KeySource>,
+}
+
 /// Why there was no session to end.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -79,6 +91,9 @@ pub enum SessionError {
     /// The terminal does not take raw mode.
     #[error("cannot control the terminal")]
     Terminal(#[source] io::Error),
+    /// A port session cannot be run here.
+    #[error(transparent)]
+    Port(#[from] PortError),
 }
 
 impl SessionError {
@@ -86,7 +101,10 @@ impl SessionError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Open { source, .. } => source.hint(),
-            Self::Unsupported(_) | Self::Terminal(_) => None,
+            Self::Port(PortError::Listen { .. }) => {
+                Some("choose another localPortNumber, or 0 for any free port")
+            }
+            Self::Unsupported(_) | Self::Terminal(_) | Self::Port(_) => None,
         }
     }
 }
@@ -96,6 +114,8 @@ pub struct Session<A> {
     api: Arc<A>,
     started: StartSessionResponse,
     tls: Arc<rustls::ClientConfig>,
+    /// Or why there is none.
+    encryption: Result<Encryption, String>,
     settings: Settings,
 }
 
@@ -113,6 +133,7 @@ enum Outcome {
 struct Opened {
     session_type: String,
     properties: Value,
+    agent_version: String,
     customer_message: String,
 }
 
@@ -123,8 +144,15 @@ impl<A: Api> Session<A> {
             api: Arc::new(api),
             started,
             tls,
+            encryption: Err("this client does not support encryption with KMS".to_owned()),
             settings: Settings::default(),
         }
+    }
+
+    /// Lets the session be encrypted, or says why it cannot be, should the agent ask for it.
+    #[must_use]
+    pub fn with_encryption(self, encryption: Result<Encryption, String>) -> Self {
+        Self { encryption, ..self }
     }
 
     /// Replaces the default settings.
@@ -173,9 +201,11 @@ impl<A: Api> Session<A> {
         cancel: &CancellationToken,
     ) -> Result<Ending, SessionError> {
         let stop = CancellationToken::new();
-        let (mut handle, pump) = pump(
+        let keys = self.encryption.as_ref().ok();
+        let (mut handle, pump) = pump_with_keys(
             self.channel(first.features),
             Reconnect::new(Arc::clone(&self.api), dialer, first),
+            keys.map(|encryption| Arc::clone(&encryption.keys)),
             self.pump_settings(),
             stop.clone(),
         );
@@ -183,7 +213,7 @@ impl<A: Api> Session<A> {
         tasks.spawn(pump);
 
         let outcome = tokio::select! {
-            outcome = serve(&mut handle, &mut io) => outcome,
+            outcome = serve(&self.started.session_id, &mut handle, &mut io) => outcome,
             () = cancel.cancelled() => Outcome::Ended(Ending::new(Cause::Cancelled)),
         };
 
@@ -210,6 +240,7 @@ impl<A: Api> Session<A> {
             peer,
             send_window: self.settings.send_window,
             receive_window: self.settings.receive_window,
+            handshake: self.handshake(),
             ..channel::Settings::client(
                 self.started.session_id.clone(),
                 Clock { instant, unix_ms },
@@ -217,6 +248,20 @@ impl<A: Api> Session<A> {
             )
         };
         Channel::new(settings, instant)
+    }
+
+    fn handshake(&self) -> HandshakeRole {
+        let answer = |encryption: &Encryption| {
+            let mut bytes = [0; Randomness::SIZE];
+            rand::fill(&mut bytes).expect("the system's random source works");
+            EncryptionAnswer {
+                target_id: encryption.target.clone(),
+                randomness: Randomness::new(&bytes),
+            }
+        };
+        HandshakeRole::Answer {
+            encryption: self.encryption.as_ref().map(answer).map_err(Clone::clone),
+        }
     }
 
     fn pump_settings(&self) -> PumpSettings {
@@ -270,7 +315,7 @@ impl<A: Api> Session<A> {
 }
 
 /// Waits for the session type, then serves it.
-async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
+async fn serve(session_id: &SessionId, handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
     let opened = match wait_until_open(&mut handle.incoming).await {
         Ok(opened) => opened,
         Err(outcome) => return outcome,
@@ -280,6 +325,9 @@ async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
         if let Err(error) = io.error.write_all(text.as_bytes()).await {
             tracing::debug!(%error, "a message of the agent was not shown");
         }
+    }
+    if opened.session_type == port::SESSION_TYPE {
+        return forward(session_id, &opened, handle, io).await;
     }
     let Some(shell) = Shell::of(&opened.session_type) else {
         tracing::debug!(properties = %opened.properties, "session type is not supported");
@@ -292,12 +340,7 @@ async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
         Ok(ShellEnd::Closed(closed)) => Ending::closed(closed),
         Ok(ShellEnd::Left) => Ending::new(Cause::Left),
         Ok(ShellEnd::HandshakeFailed(text)) => Ending::new(Cause::Failed).because(text),
-        Ok(ShellEnd::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            Ending::new(Cause::OutputClosed)
-        }
-        Ok(ShellEnd::Output(error)) => {
-            Ending::new(Cause::Failed).because(format!("cannot write output: {error}"))
-        }
+        Ok(ShellEnd::Output(error)) => output_failed(&error),
         Ok(ShellEnd::PumpEnded) => return Outcome::PumpEnded { exit_code },
         Err(error) => return Outcome::Failed(SessionError::Terminal(error)),
     };
@@ -307,18 +350,47 @@ async fn serve(handle: &mut ChannelHandle, io: &mut Io) -> Outcome {
     })
 }
 
+/// Serves a port session.
+async fn forward(
+    session_id: &SessionId,
+    opened: &Opened,
+    handle: &mut ChannelHandle,
+    io: &mut Io,
+) -> Outcome {
+    let opened = port::Opened {
+        session_id,
+        properties: &opened.properties,
+        agent_version: &opened.agent_version,
+    };
+    Outcome::Ended(match port::run(opened, handle, io).await {
+        Ok(PortEnd::Closed(closed)) => Ending::closed(closed),
+        Ok(PortEnd::HandshakeFailed(text)) => Ending::new(Cause::Failed).because(text),
+        Ok(PortEnd::Output(error)) => output_failed(&error),
+        Ok(PortEnd::PumpEnded) => return Outcome::PumpEnded { exit_code: None },
+        Err(error) => return Outcome::Failed(error.into()),
+    })
+}
+
+fn output_failed(error: &io::Error) -> Ending {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Ending::new(Cause::OutputClosed);
+    }
+    Ending::new(Cause::Failed).because(format!("cannot write output: {error}"))
+}
+
 async fn wait_until_open(incoming: &mut mpsc::Receiver<Incoming>) -> Result<Opened, Outcome> {
     while let Some(next) = incoming.recv().await {
         match next {
             Incoming::Event(Event::Open {
                 session_type,
                 properties,
-                peer_version: _,
+                peer_version: agent_version,
                 customer_message,
             }) => {
                 return Ok(Opened {
                     session_type,
                     properties,
+                    agent_version,
                     customer_message,
                 });
             }

@@ -85,6 +85,12 @@ async fn serve(state: PathBuf, options: ServeOptions) -> anyhow::Result<()> {
         "ssm-gateway listens on {}",
         running.url.as_str().trim_end_matches('/')
     );
+    if let Some(plain) = &running.plain_url {
+        println!(
+            "and without TLS on {}",
+            plain.as_str().trim_end_matches('/')
+        );
+    }
     systemd::ready();
     let stopping = async {
         cancel.cancelled().await;

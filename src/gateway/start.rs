@@ -150,7 +150,8 @@ impl Running {
     /// # Errors
     /// [`AccessError`].
     pub async fn create_access(&self, name: &str) -> Result<AccessKey, AccessError> {
-        self.store.create_access_key(name, SystemTime::now()).await
+        let now = SystemTime::now();
+        self.store.create_access_key(name, None, now).await
     }
 
     /// Makes an activation.

@@ -1,6 +1,7 @@
 //! Moving messages: WebSocket dial and accept over TLS, proxies, liveness, and the pump that drives
-//! one channel over one WebSocket and reconnects it.
+//! one channel over one WebSocket and reconnects it; forwarding of connections over a mux session.
 
+pub mod forward;
 pub mod pump;
 pub mod websocket;
 
@@ -8,6 +9,7 @@ pub mod websocket;
 mod testing;
 
 pub use pump::{
-    ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
+    ChannelHandle, ConnectError, Connected, Connector, Incoming, KeyFuture, KeySource, Outgoing,
+    PumpEnd, PumpSettings,
 };
 pub use websocket::{DialError, Socket};

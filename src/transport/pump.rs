@@ -14,11 +14,13 @@
 
 mod app;
 mod core;
+mod keys;
 mod link;
 mod redial;
 mod timer;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -27,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::app::App;
 use self::core::Core;
+use self::keys::Keys;
+pub use self::keys::{KeyFuture, KeySource};
 use super::websocket::Socket;
 use crate::protocol::channel::{Channel, Event};
 use crate::protocol::wire::control::SessionState;
@@ -90,6 +94,9 @@ pub enum Outgoing {
     Payload(Payload),
     /// Agent: a session state for the gateway.
     State(SessionState),
+    /// Agent: from now on presume nothing delivered, see
+    /// [`Settings::presume_delivery`](crate::protocol::channel::Settings::presume_delivery).
+    PresumeNothing,
     /// Drain, then end.
     Close,
 }
@@ -143,10 +150,22 @@ pub enum PumpEnd {
     Cancelled,
 }
 
-/// Makes a pump and the handle to it. The future has to be spawned by its owner.
+/// Makes a pump and the handle to it, for a channel that is not encrypted. The future has to be
+/// spawned by its owner.
 pub fn pump<C: Connector>(
     channel: Channel,
     connector: C,
+    settings: PumpSettings,
+    cancel: CancellationToken,
+) -> (ChannelHandle, impl Future<Output = PumpEnd> + Send) {
+    pump_with_keys(channel, connector, None, settings, cancel)
+}
+
+/// Makes a pump that gets the channel its data key from `keys`, should it want one.
+pub fn pump_with_keys<C: Connector>(
+    channel: Channel,
+    connector: C,
+    keys: Option<Arc<dyn KeySource>>,
     settings: PumpSettings,
     cancel: CancellationToken,
 ) -> (ChannelHandle, impl Future<Output = PumpEnd> + Send) {
@@ -159,7 +178,8 @@ pub fn pump<C: Connector>(
         over: over.clone(),
     };
     let run = async move {
-        let core = Core::new(channel, App::new(outgoing, incoming), &cancel, over);
+        let app = App::new(outgoing, incoming);
+        let core = Core::new(channel, app, Keys::new(keys), &cancel, over);
         core.run(connector, settings).await
     };
     (handle, run)

@@ -1,9 +1,11 @@
-//! Cost of one message in the codec: `cargo bench --bench codec`.
+//! Cost of one message in the codec, and of its bytes in a mux session: `cargo bench --bench codec`.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ssm_agent::protocol::mux::{Role, Session, Settings, StreamId};
 use ssm_agent::protocol::wire::message::Header;
 use ssm_agent::protocol::wire::{Acknowledgement, Message, MessageId, MessageType, PayloadType};
 
@@ -64,5 +66,35 @@ fn acknowledgements(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, stream_messages, acknowledgements);
+/// 32 KiB written to a stream of one session and read from it at the other.
+fn mux(criterion: &mut Criterion) {
+    const SIZE: usize = 32 << 10;
+    let mut group = criterion.benchmark_group("mux");
+    group.throughput(Throughput::Bytes(SIZE as u64));
+    let data = Bytes::from(vec![b'x'; SIZE]);
+    for (streams, payload) in [(1, SIZE), (1000, SIZE), (1, 1024)] {
+        let now = Instant::now();
+        let mut client = Session::new(Settings::new(Role::Client), now);
+        let mut server = Session::new(Settings::new(Role::Server), now);
+        let ids: Vec<StreamId> = (0..streams).filter_map(|_| client.open(now).ok()).collect();
+        let mut turns = ids.iter().cycle();
+        let name = format!("{streams} streams, payloads of {payload}");
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let id = *turns.next().expect("it never ends");
+                client.write(id, &mut data.clone());
+                while let Some(piece) = client.poll_transmit(payload) {
+                    server.handle_bytes(piece, now).expect("our own bytes");
+                }
+                while server.poll_event().is_some() || client.poll_event().is_some() {}
+                while let Some(piece) = server.read(id, now) {
+                    black_box(piece);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, stream_messages, acknowledgements, mux);
 criterion_main!(benches);

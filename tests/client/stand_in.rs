@@ -69,6 +69,7 @@ impl StandIn {
         Self::start(HandshakeRole::Request {
             session_type: session_type.into(),
             properties: serde_json::Value::Null,
+            encryption: None,
         })
         .await
     }

@@ -4,6 +4,14 @@
     reason = "a test program fails by panicking; its helpers do too"
 )]
 
+mod bridge;
+mod encryption;
+mod kms;
+mod ports;
+#[allow(
+    dead_code,
+    reason = "shared by two test programs, each of which uses a part"
+)]
 mod programs;
 mod quickstart;
 mod sessions;

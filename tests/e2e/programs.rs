@@ -2,24 +2,33 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use ssm_agent::aws::{Client, Endpoints, StaticCredentials};
+use ssm_agent::aws::{Client, Credentials, Endpoints, StaticCredentials};
 use ssm_agent::runtime::tls;
 use tempfile::TempDir;
 
 /// Longest wait for anything that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the programs say besides what is measured or checked.
+const LOG_LEVEL: &str = "warn";
+const ANY_PORT: &str = "127.0.0.1:0";
+/// How often it is looked whether something has happened.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A running gateway, and the folder of an agent for it.
 pub struct World {
     pub folder: TempDir,
     pub url: String,
+    /// The same endpoint without TLS.
+    pub plain_url: String,
     pub client: Client,
+    pub credentials: Credentials,
     gateway: Child,
     agent: Option<Child>,
 }
@@ -28,7 +37,7 @@ impl World {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("gateway");
-        let (gateway, url) = serve(&state, "127.0.0.1:0");
+        let (gateway, [url, plain_url]) = serve(&state, ANY_PORT, ANY_PORT);
         let created = Command::new(env!("CARGO_BIN_EXE_ssm-gateway"))
             .args(["access", "create", "tester", "--json", "--state"])
             .arg(&state)
@@ -42,17 +51,18 @@ impl World {
             .unwrap()
             .with_messages(&url)
             .unwrap();
-        let credentials = StaticCredentials::new(
-            key["AccessKeyId"].as_str().unwrap(),
-            key["SecretAccessKey"].as_str().unwrap(),
-            None,
-        );
+        let text = |name: &str| key[name].as_str().unwrap().to_owned();
+        let (id, secret) = (text("AccessKeyId"), text("SecretAccessKey"));
+        let credentials = Credentials::new(&id, &secret, None, None, "test");
+        let source = StaticCredentials::new(&id, &secret, None);
         let tls = tls::client_config_with(&ca).unwrap();
-        let client = Client::new(endpoints, tls, Arc::new(credentials));
+        let client = Client::new(endpoints, tls, Arc::new(source));
         let world = Self {
             folder,
             url,
+            plain_url,
             client,
+            credentials,
             gateway,
             agent: None,
         };
@@ -119,8 +129,9 @@ impl World {
     pub fn restart_gateway(&mut self) {
         self.gateway.kill().unwrap();
         self.gateway.wait().unwrap();
-        let address = self.url.trim_start_matches("https://").to_owned();
-        let (gateway, _) = serve(&self.folder.path().join("gateway"), &address);
+        let address = self.url.trim_start_matches("https://");
+        let plain = self.plain_url.trim_start_matches("http://");
+        let (gateway, _) = serve(&self.folder.path().join("gateway"), address, plain);
         self.gateway = gateway;
     }
 
@@ -136,14 +147,58 @@ impl World {
                 return;
             }
             assert!(Instant::now() < deadline, "{node} is not connected");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    pub async fn wait_disconnected(&self, node: &str) {
+        let request = json!({"Target": node});
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer: Value = self
+                .client
+                .ssm("GetConnectionStatus", &request)
+                .await
+                .unwrap();
+            if answer["Status"] != "connected" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{node} is still connected");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The agent's share of memory (PSS), in bytes.
+    pub fn agent_memory(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.agent_id());
+        let text = fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib << 10
+    }
+
+    /// Processor time that the agent has used.
+    pub fn agent_cpu(&self) -> Duration {
+        let mut nanoseconds = 0;
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.agent_id())).unwrap();
+        for task in tasks {
+            let path = task.unwrap().path().join("schedstat");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let on_cpu = text.split_whitespace().next();
+            nanoseconds += on_cpu.map_or(0, |text| text.parse::<u64>().unwrap());
+        }
+        Duration::from_nanos(nanoseconds)
+    }
+
+    fn agent_id(&self) -> u32 {
+        self.agent.as_ref().expect("the agent runs").id()
     }
 
     pub fn agent_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssm-agent"));
         command
             .env("HOME", self.folder.path())
+            .args(["--log-level", LOG_LEVEL])
             .arg("--config")
             .arg(self.config())
             .arg("--state-dir")
@@ -180,21 +235,23 @@ impl Drop for World {
     }
 }
 
-fn serve(state: &std::path::Path, address: &str) -> (Child, String) {
+/// Starts a gateway; returns its URLs, with and without TLS.
+fn serve(state: &Path, address: &str, plain: &str) -> (Child, [String; 2]) {
     let mut gateway = Command::new(env!("CARGO_BIN_EXE_ssm-gateway"))
-        .args(["serve", "--listen", address, "--state"])
+        .args(["serve", "--log-level", LOG_LEVEL])
+        .args(["--listen", address, "--plain-listen", plain, "--state"])
         .arg(state)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(gateway.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let url = line
-        .split_whitespace()
-        .last()
-        .expect("the gateway says where it listens");
-    (gateway, url.to_owned())
+    let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
+    let urls = [(); 2].map(|()| {
+        let line = lines
+            .next()
+            .expect("the gateway says where it listens")
+            .unwrap();
+        line.split_whitespace().last().unwrap().to_owned()
+    });
+    (gateway, urls)
 }

@@ -38,6 +38,19 @@ fn shell_takes_its_input_from_stdin() {
 }
 
 #[test]
+fn command_inherits_no_descriptor_but_its_terminal() {
+    let world = Quickstart::new();
+    let script = "exec \"$0\" \"$@\" 9< /dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_quickstart")]);
+
+    // `ls` itself has the folder open, as 3.
+    let output = world.finish(command.args(["--", "ls", "-1", "/proc/self/fd"]), b"");
+
+    assert_eq!(output.stdout, b"0\n1\n2\n3\n", "{}", text(&output));
+}
+
+#[test]
 fn recording_outlives_the_quick_start_and_holds_the_output() {
     let world = Quickstart::new();
 
@@ -77,8 +90,12 @@ impl Quickstart {
     }
 
     fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_quickstart"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+        self.finish(command.args(arguments), input)
+    }
+
+    fn finish(&self, command: &mut Command, input: &[u8]) -> Output {
+        let mut child = command
             .env("TMPDIR", self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,11 +1,16 @@
 //! One function per decoder: takes any bytes, must not panic, and what it accepts must survive a
 //! round trip. Shared by the corpus replay in `main.rs` and the fuzzing programs.
 
-use bytes::{Bytes, BytesMut};
-use ssm_agent::protocol::mux::frame::Frame;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ssm_agent::protocol::mux::frame::{HEADER_LENGTH, Header};
+use ssm_agent::protocol::mux::{Event, Role, Session, Settings, StreamId};
 use ssm_agent::protocol::wire::control::{AgentSessionState, ChannelClosed, StartSession};
 use ssm_agent::protocol::wire::handshake::{
     EncryptionChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse,
+    KmsEncryptionResult,
 };
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
@@ -35,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("service_messages", service_messages),
     ("features", features),
     ("smux_frame", smux_frame),
+    ("smux_session", smux_session),
 ];
 
 /// Runs the target called `name`.
@@ -106,7 +112,14 @@ fn handshake(data: &[u8]) {
         assert_eq!(HandshakeResponse::decode(&response.encode()), Ok(response));
     }
     let _ = HandshakeComplete::decode(data);
-    let _ = EncryptionChallenge::decode(data);
+    if let Ok(challenge) = EncryptionChallenge::decode(data)
+        && let Ok(encrypted) = challenge.encrypted()
+    {
+        assert_eq!(EncryptionChallenge::new(&encrypted), challenge);
+    }
+    if let Ok(result) = serde_json::from_slice::<KmsEncryptionResult>(data) {
+        let _ = result.ciphertext();
+    }
 }
 
 fn start_session(data: &[u8]) {
@@ -162,12 +175,91 @@ fn features(data: &[u8]) {
 }
 
 fn smux_frame(data: &[u8]) {
-    let mut buffer = BytesMut::from(data);
-    let mut again = BytesMut::new();
-    while let Ok(Some(frame)) = Frame::decode(&mut buffer) {
-        frame
-            .encode_into(&mut again)
-            .expect("a decoded frame is within the limit");
+    for bytes in data.as_chunks::<HEADER_LENGTH>().0 {
+        if let Ok(header) = Header::decode(*bytes) {
+            assert_eq!(header.encode(), *bytes);
+        }
     }
-    assert_eq!(&data[..again.len()], &again[..]);
+}
+
+/// The first byte says who listens and how; the rest is what the peer says. What is said in return
+/// must be something that our other end can follow.
+fn smux_session(data: &[u8]) {
+    let Some((&habits, said)) = data.split_first() else {
+        return;
+    };
+    let role = |is_client| {
+        if is_client {
+            Role::Client
+        } else {
+            Role::Server
+        }
+    };
+    let settings = Settings {
+        half_close: habits & 2 == 0,
+        max_streams: 4,
+        receive_budget: 100,
+        ..Settings::new(role(habits & 1 == 1))
+    };
+    let mut now = Instant::now();
+    let mut session = Session::new(settings, now);
+    let mut other = Session::new(Settings::new(role(habits & 1 == 0)), now);
+    let mut open = BTreeSet::new();
+    if habits & 1 == 1 {
+        open.extend(session.open(now));
+    }
+    for piece in said.chunks(1 + usize::from(habits >> 4)) {
+        if session
+            .handle_bytes(Bytes::copy_from_slice(piece), now)
+            .is_err()
+        {
+            return;
+        }
+        note_events(&mut session, &mut open);
+        let unread: usize = open.iter().map(|id| session.unread(*id)).sum();
+        assert_eq!(session.held().unread, unread);
+        assert!(session.held().streams <= 4);
+        if habits & 4 == 0 {
+            play(&mut session, &mut open, now);
+        }
+        if !session.has_room() {
+            now += Duration::from_secs(3600);
+            session.handle_timeout(now).expect("there is no keep-alive");
+            note_events(&mut session, &mut open);
+        }
+        while let Some(answer) = session.poll_transmit(32 << 10) {
+            other.handle_bytes(answer, now).expect("we speak smux");
+        }
+    }
+}
+
+fn note_events(session: &mut Session, open: &mut BTreeSet<StreamId>) {
+    while let Some(event) = session.poll_event() {
+        match event {
+            Event::Opened(id) => {
+                open.insert(id);
+            }
+            Event::Reset { id, .. } => assert!(open.remove(&id), "{id} was not open"),
+            Event::Readable(id) | Event::Writable(id) | Event::PeerFinished { id, .. } => {
+                assert!(open.contains(&id), "{id} is not open");
+            }
+        }
+    }
+}
+
+/// Says back what came, and gives some streams up.
+fn play(session: &mut Session, open: &mut BTreeSet<StreamId>, now: Instant) {
+    open.retain(|id| {
+        while let Some(mut piece) = session.read(*id, now) {
+            match piece.first() {
+                Some(b'r') => {
+                    session.reset(*id, now);
+                    return false;
+                }
+                Some(b'f') => session.finish(*id),
+                _ => session.write(*id, &mut piece),
+            }
+        }
+        true
+    });
 }

@@ -8,6 +8,7 @@ use ssm_agent::protocol::channel::{Channel, ChannelError, Event, Role, Settings,
 use ssm_agent::protocol::wire::message::PAYLOAD_OFFSET;
 use ssm_agent::protocol::wire::{Payload, PeerFeatures, TerminalSize};
 
+use crate::kms::Desk;
 use crate::random::Random;
 use crate::world::Peer;
 
@@ -68,6 +69,7 @@ pub struct ChannelPeer {
     largest: usize,
     habits: Habits,
     features: PeerFeatures,
+    keys: Desk,
     random: Random,
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -88,6 +90,7 @@ impl ChannelPeer {
             largest: 0,
             habits,
             features: PeerFeatures::ours(),
+            keys: Desk::new(random),
             random: random.fork(),
             sent: Vec::new(),
             received: Vec::new(),
@@ -206,6 +209,7 @@ impl Peer for ChannelPeer {
                 "a timeout that was handled is due at once again"
             );
         }
+        self.keys.work(&mut self.channel, now);
         self.take(now);
         self.note_events(now);
         self.send(now);
@@ -218,6 +222,7 @@ impl Peer for ChannelPeer {
             self.channel.poll_timeout().map(|at| at.max(now)),
             wants_take.then_some(self.take_at.max(now)),
             wants_send.then_some(self.send_at.max(now)),
+            self.keys.next_work().map(|at| at.max(now)),
         ]
         .into_iter()
         .flatten()

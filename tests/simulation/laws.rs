@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use ssm_agent::protocol::channel::{Clock, HandshakeRole, Settings, Window};
+use ssm_agent::protocol::channel::{
+    Clock, EncryptionAnswer, EncryptionRequest, HandshakeRole, Settings, Window,
+};
 use ssm_agent::protocol::wire::{PeerFeatures, SessionId};
 
 use crate::agent_peer::AgentPeer;
 use crate::channel_peer::{ChannelPeer, Habits};
+use crate::kms;
 use crate::network::Weather;
-use crate::plugin_peer::{Kind, PluginPeer};
+use crate::plugin_peer::{Kind, PluginPeer, SESSION, TARGET};
 use crate::random::{Random, for_seeds};
 use crate::world::{Peer, World};
 
@@ -76,13 +79,13 @@ fn official_plugin_gets_every_byte_once_and_the_line_falls_silent() {
         let mut random = Random::new(seed);
         let weather = cutting_weather(&mut random);
         let start = Instant::now();
-        let kind = if random.chance(60) {
-            Kind::Shell
-        } else {
-            Kind::Port {
+        let kind = match random.range(0..10) {
+            0..4 => Kind::Shell,
+            4..7 => Kind::EncryptedShell,
+            _ => Kind::Port {
                 connects_after: random.millis(0..4000),
                 refuses: Duration::ZERO..Duration::ZERO,
-            }
+            },
         };
         let mut world = channel_and_plugin(kind, weather, &mut random, start);
 
@@ -144,6 +147,34 @@ fn reference_agent_and_our_client_exchange_every_byte_once() {
                 && world.agent.received().len() == world.client.sent().len()
         });
         world.run_until("silence", RECOVERY, World::is_silent);
+    });
+}
+
+#[test]
+fn encrypted_session_opens_on_any_line_that_does_not_break() {
+    for_seeds(300, |seed| {
+        let mut random = Random::new(seed);
+        let start = Instant::now();
+        let mut weather = cutting_weather(&mut random);
+        weather.cuts = None;
+        let habits = Habits::random(&mut random, 1..60_000);
+        let handshake = encrypted_shell(random.chance(50), &mut random);
+        let settings = agent_settings(handshake, &mut random, start);
+        let agent = ChannelPeer::new(settings, habits, &mut random, start);
+        let habits = Habits::random(&mut random, 0..30_000);
+        let settings = client_settings(&mut random, start);
+        let client = ChannelPeer::new(settings, habits, &mut random, start);
+        let mut world = World::new(agent, client, weather.clone(), &mut random, start);
+
+        finish(&mut world);
+
+        assert_eq!(world.agent.failed, None);
+        assert!(world.client.received().len() == world.agent.sent().len());
+
+        let mut world = channel_and_plugin(Kind::EncryptedShell, weather, &mut random, start);
+        finish_with_plugin(&mut world);
+        assert_eq!(world.agent.failed, None);
+        assert!(world.client.received().len() == world.agent.sent().len());
     });
 }
 
@@ -224,6 +255,7 @@ fn channel_and_plugin(
 ) -> World<ChannelPeer, PluginPeer> {
     let handshake = match kind {
         Kind::Shell => HandshakeRole::None,
+        Kind::EncryptedShell => encrypted_shell(false, random),
         Kind::Port { .. } => port(),
     };
     let habits = Habits::random(random, 1..200_000);
@@ -235,10 +267,23 @@ fn channel_and_plugin(
 }
 
 fn handshake(random: &mut Random) -> HandshakeRole {
-    if random.chance(50) {
-        HandshakeRole::None
-    } else {
-        port()
+    match random.range(0..3) {
+        0 => HandshakeRole::None,
+        1 => port(),
+        _ => encrypted_shell(true, random),
+    }
+}
+
+fn encrypted_shell(requires_challenge: bool, random: &mut Random) -> HandshakeRole {
+    HandshakeRole::Request {
+        session_type: "Standard_Stream".into(),
+        properties: Value::Null,
+        encryption: Some(EncryptionRequest {
+            kms_key_id: "alias/simulated".into(),
+            target_id: TARGET.into(),
+            requires_challenge,
+            randomness: kms::randomness(random),
+        }),
     }
 }
 
@@ -246,6 +291,7 @@ fn port() -> HandshakeRole {
     HandshakeRole::Request {
         session_type: "Port".into(),
         properties: Value::Null,
+        encryption: None,
     }
 }
 
@@ -257,6 +303,12 @@ fn client_settings(random: &mut Random, start: Instant) -> Settings {
     let mut settings = Settings::client(session(), clock(start), random.next());
     settings.send_window = window(random);
     settings.receive_window = receive_window(random);
+    settings.handshake = HandshakeRole::Answer {
+        encryption: Ok(EncryptionAnswer {
+            target_id: TARGET.into(),
+            randomness: kms::randomness(random),
+        }),
+    };
     settings
 }
 
@@ -276,7 +328,7 @@ fn window(random: &mut Random) -> Window {
 }
 
 fn session() -> SessionId {
-    SessionId::new("simulated-1").expect("a valid id")
+    SessionId::new(SESSION).expect("a valid id")
 }
 
 fn clock(start: Instant) -> Clock {

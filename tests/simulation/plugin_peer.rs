@@ -6,20 +6,33 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde_json::json;
+use ssm_agent::protocol::wire::SessionId;
+use ssm_agent::protocol::wire::handshake::{
+    ACTION_KMS_ENCRYPTION, EncryptionChallenge, HandshakeRequest, KmsEncryptionRequest,
+    KmsEncryptionResult, encryption_context,
+};
 use ssm_agent::protocol::wire::payload::Flag;
 use ssm_agent::protocol::wire::{Message, MessageType, PayloadType};
 
+use crate::kms::{self, PluginCipher};
 use crate::random::Random;
 use crate::reference_sender::ReferenceSender;
 use crate::world::Peer;
 
 const CAPACITY: usize = 10_000;
+/// The simulated session.
+pub const SESSION: &str = "simulated-1";
+/// Its node.
+pub const TARGET: &str = "mi-1";
 
 /// What the plugin is used for.
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// A shell, inferred from the first output.
     Shell,
+    /// A shell after a handshake, encrypted.
+    EncryptedShell,
     /// A port session after a handshake: until somebody connects locally, output is dropped unseen.
     Port {
         /// From its start to the first local connection.
@@ -42,6 +55,7 @@ pub struct PluginPeer {
     is_type_known: bool,
     /// When the session that takes the messages is there.
     session_at: Option<Instant>,
+    cipher: Option<PluginCipher>,
     has_sent_size: bool,
     has_said_disconnected: bool,
     /// On its second local connection, somebody has something to say.
@@ -70,6 +84,7 @@ impl PluginPeer {
             has_first_message_handler: true,
             is_type_known: false,
             session_at: None,
+            cipher: None,
             has_sent_size: false,
             has_said_disconnected: false,
             has_said_hello: false,
@@ -117,10 +132,15 @@ impl PluginPeer {
             PayloadType::HandshakeRequest => {
                 self.sender.acknowledge(&message);
                 self.is_type_known = true;
-                let response = r#"{"ClientVersion":"1.2.0.0","ProcessedClientActions":[{"ActionType":"SessionType","ActionStatus":1,"ActionResult":null,"Error":""}],"Errors":null}"#;
-                let response = Bytes::from_static(response.as_bytes());
+                let response = self.respond(&message.payload);
                 self.sender
                     .send(PayloadType::HandshakeResponse, response, now);
+            }
+            PayloadType::EncryptionChallengeRequest => {
+                self.sender.acknowledge(&message);
+                let answer = self.answer_challenge(&message.payload);
+                self.sender
+                    .send(PayloadType::EncryptionChallengeResponse, answer, now);
             }
             PayloadType::HandshakeComplete => {
                 self.sender.acknowledge(&message);
@@ -141,8 +161,46 @@ impl PluginPeer {
         }
     }
 
+    fn respond(&mut self, request: &[u8]) -> Bytes {
+        let request = HandshakeRequest::decode(request).expect("our own request");
+        let mut actions = Vec::new();
+        for action in request.requested_client_actions {
+            let mut result = json!(null);
+            if action.action_type == ACTION_KMS_ENCRYPTION {
+                let asked: KmsEncryptionRequest =
+                    serde_json::from_value(action.action_parameters).expect("our own request");
+                let key = self.random.bytes(64);
+                let session = SessionId::new(SESSION).expect("a valid id");
+                // The plugin knows nothing of the challenge.
+                let context = encryption_context(&session, TARGET, None);
+                let encrypted = kms::encrypt(&asked.kms_key_id, &context, &key);
+                result = json!(KmsEncryptionResult::new(&encrypted, false));
+                self.cipher = Some(PluginCipher::new(&key));
+            }
+            actions.push(json!({"ActionType": action.action_type, "ActionStatus": 1,
+                "ActionResult": result, "Error": ""}));
+        }
+        json!({"ClientVersion": "1.2.0.0", "ProcessedClientActions": actions, "Errors": null})
+            .to_string()
+            .into()
+    }
+
+    fn answer_challenge(&mut self, request: &[u8]) -> Bytes {
+        let cipher = self.cipher.as_ref().expect("there is a key");
+        let challenge = EncryptionChallenge::decode(request)
+            .and_then(|request| request.encrypted())
+            .expect("our own challenge");
+        let challenge = cipher.decrypt(&challenge).expect("the same key");
+        EncryptionChallenge::new(&cipher.encrypt(&challenge, &mut self.random)).encode()
+    }
+
     /// Whether a handler took the message.
     fn process(&mut self, message: &Message, now: Instant) -> bool {
+        let mut message = message.clone();
+        if let (PayloadType::Output, Some(cipher)) = (message.payload_type, &self.cipher) {
+            let clear = cipher.decrypt(&message.payload);
+            message.payload = clear.expect("encrypted with our key").into();
+        }
         let is_session_there = self.is_session_there(now);
         if self.is_type_known && !is_session_there {
             return false;
@@ -151,13 +209,13 @@ impl PluginPeer {
         if is_first && !self.is_type_known && message.payload_type == PayloadType::Output {
             self.is_type_known = true;
             self.session_at = Some(now + self.session_delay);
-            self.show(message);
+            self.show(&message);
         }
         if is_session_there {
             if self.refuses(now) {
                 return false;
             }
-            self.show(message);
+            self.show(&message);
         }
         is_first || is_session_there
     }
@@ -175,7 +233,7 @@ impl PluginPeer {
     /// A port session whose local connection is closed fails to write.
     fn refuses(&self, now: Instant) -> bool {
         match &self.kind {
-            Kind::Shell => false,
+            Kind::Shell | Kind::EncryptedShell => false,
             Kind::Port { refuses, .. } => refuses.contains(&(now - self.start)),
         }
     }
@@ -183,7 +241,7 @@ impl PluginPeer {
     /// Before the first local connection a port session does not even look at output.
     fn is_deaf(&self, now: Instant) -> bool {
         match &self.kind {
-            Kind::Shell => false,
+            Kind::Shell | Kind::EncryptedShell => false,
             Kind::Port { connects_after, .. } => {
                 self.is_session_there(now) && now - self.start < *connects_after
             }
@@ -204,7 +262,7 @@ impl PluginPeer {
             self.has_said_hello = true;
             self.total += 10;
         }
-        if !self.has_sent_size && matches!(self.kind, Kind::Shell) {
+        if !self.has_sent_size && matches!(self.kind, Kind::Shell | Kind::EncryptedShell) {
             self.has_sent_size = true;
             let size = Bytes::from_static(br#"{"cols":0,"rows":24}"#);
             self.sender.send(PayloadType::Size, size, now);
@@ -220,6 +278,9 @@ impl PluginPeer {
                 bytes = b"\r".to_vec();
             }
             self.typed.extend_from_slice(&bytes);
+            if let Some(cipher) = &self.cipher {
+                bytes = cipher.encrypt(&bytes, &mut self.random);
+            }
             self.sender.send(PayloadType::Output, bytes.into(), now);
             self.type_at = now + self.type_pause;
         }
@@ -265,7 +326,7 @@ impl Peer for PluginPeer {
                 connects_after,
                 refuses,
             } => [*connects_after, refuses.start, refuses.end].map(|after| self.start + after),
-            Kind::Shell => [now; 3],
+            Kind::Shell | Kind::EncryptedShell => [now; 3],
         };
         let wants_type = self.may_type(now) && self.typed.len() < self.total && !self.refuses(now);
         [

@@ -7,7 +7,7 @@ use ssm_agent::protocol::wire::{PeerFeatures, SessionId};
 
 use crate::channel_peer::{ChannelPeer, Habits};
 use crate::network::{Side, Weather};
-use crate::plugin_peer::{Kind, PluginPeer};
+use crate::plugin_peer::{Kind, PluginPeer, SESSION};
 use crate::random::Random;
 use crate::world::{Peer, World};
 
@@ -261,7 +261,7 @@ fn agent_settings(start: Instant) -> Settings {
 }
 
 fn session() -> SessionId {
-    SessionId::new("simulated-1").expect("a valid id")
+    SessionId::new(SESSION).expect("a valid id")
 }
 
 fn clock(start: Instant) -> Clock {

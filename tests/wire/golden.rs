@@ -1,13 +1,17 @@
 //! Vectors made with the reference's own serialisers, bytes seen on the wire, and JSON seen there.
 
-use bytes::{Bytes, BytesMut};
+use std::time::Instant;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
-use ssm_agent::protocol::mux::frame::{Command, Frame};
+use ssm_agent::protocol::mux::frame::{Command, Header};
+use ssm_agent::protocol::mux::{Event, Role, Session, Settings};
 use ssm_agent::protocol::wire::control::{
     AgentSessionState, ChannelClosed, SessionState, StartSession,
 };
 use ssm_agent::protocol::wire::handshake::{
-    HandshakeComplete, HandshakeRequest, HandshakeResponse,
+    EncryptionChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse,
+    KmsEncryptionRequest, KmsEncryptionResult,
 };
 use ssm_agent::protocol::wire::message::{FLAG_SYN, FLAGS_SERVICE};
 use ssm_agent::protocol::wire::open_channel::{
@@ -156,26 +160,58 @@ fn message_id_swaps_its_halves() {
 }
 
 #[test]
-fn smux_frames_seen_on_the_wire_match() {
-    let psh = |text: &'static str| Frame {
+fn smux_headers_seen_on_the_wire_match() {
+    let psh = |length| Header {
         command: Command::Psh,
+        length,
         stream_id: 3,
-        payload: Bytes::from_static(text.as_bytes()),
     };
     let seen = [
-        ("0100000003000000", Frame::bare(Command::Syn, 3)),
-        ("010205000300000070696e6731", psh("ping1")),
-        ("01020a00030000006563686f3a70696e6731", psh("echo:ping1")),
-        ("0101000003000000", Frame::bare(Command::Fin, 3)),
+        ("0100000003000000", Header::bare(Command::Syn, 3)),
+        ("0102050003000000", psh(5)),
+        ("01020a0003000000", psh(10)),
+        ("0101000003000000", Header::bare(Command::Fin, 3)),
+        ("0103000000000000", Header::bare(Command::Nop, 0)),
     ];
-    for (hex, frame) in seen {
-        let mut out = BytesMut::new();
-        frame.encode_into(&mut out).unwrap();
-
-        assert_eq!(out, unhex(hex));
-        assert_eq!(Frame::decode(&mut out), Ok(Some(frame)));
-        assert!(out.is_empty());
+    for (hex, header) in seen {
+        assert_eq!(header.encode().to_vec(), unhex(hex));
+        assert_eq!(Header::decode(header.encode()), Ok(header));
     }
+}
+
+#[test]
+fn smux_sessions_say_the_bytes_seen_on_the_wire() {
+    let now = Instant::now();
+    let session = |role| {
+        let settings = Settings {
+            half_close: false,
+            ..Settings::new(role)
+        };
+        Session::new(settings, now)
+    };
+    let mut client = session(Role::Client);
+    let mut server = session(Role::Server);
+
+    let id = client.open(now).unwrap();
+    client.write(id, &mut Bytes::from_static(b"ping1"));
+    let request = client.poll_transmit(1024).unwrap();
+    server.handle_bytes(request.clone(), now).unwrap();
+    let opened = server.poll_event();
+    let read = server.read(id, now).unwrap();
+    server.write(id, &mut Bytes::from([b"echo:", &read[..]].concat()));
+    server.finish(id);
+    let answer = server.poll_transmit(1024).unwrap();
+    client.handle_bytes(answer.clone(), now).unwrap();
+    client.finish(id);
+    let farewell = client.poll_transmit(1024).unwrap();
+
+    assert_eq!(opened, Some(Event::Opened(id)));
+    assert_eq!(request, unhex("0100000003000000010205000300000070696e6731"));
+    assert_eq!(
+        answer,
+        unhex("01020a00030000006563686f3a70696e67310101000003000000")
+    );
+    assert_eq!(farewell, unhex("0101000003000000"));
 }
 
 #[test]
@@ -297,6 +333,25 @@ fn handshake_payloads_seen_on_the_wire_survive() {
             .encode(),
         complete,
     );
+}
+
+#[test]
+fn kms_payloads_seen_on_the_wire_survive() {
+    let parameters =
+        r#"{"KMSKeyId":"arn:aws:kms:us-east-1:1:key/k","Challenge":"AAECAwQFBgcICQoLDA0ODw=="}"#;
+    let result = r#"{"KMSCipherTextKey":"AQIDBA==","KMSCipherTextHash":null,"ChallengeAcknowledgement":false}"#;
+    // The official plugin's result has no acknowledgement.
+    let short = r#"{"KMSCipherTextKey":"AQIDBA==","KMSCipherTextHash":null}"#;
+
+    let read: KmsEncryptionRequest = serde_json::from_str(parameters).unwrap();
+    assert_json(&serde_json::to_vec(&read).unwrap(), parameters);
+    let read: KmsEncryptionResult = serde_json::from_str(short).unwrap();
+    assert_json(&serde_json::to_vec(&read).unwrap(), result);
+    assert_eq!(read.ciphertext().unwrap(), [1, 2, 3, 4]);
+    assert_eq!(read, KmsEncryptionResult::new(&[1, 2, 3, 4], false));
+    let challenge = EncryptionChallenge::new(&[0xff; 3]);
+    assert_json(&challenge.encode(), r#"{"Challenge":"////"}"#);
+    assert_eq!(challenge.encrypted().unwrap(), [0xff; 3]);
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! Malformed input is a typed error that names the field and the limit, never a panic.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proptest::prelude::*;
-use ssm_agent::protocol::mux::frame::Frame;
+use ssm_agent::protocol::mux::frame::{HEADER_LENGTH, Header};
 use ssm_agent::protocol::wire::codec::Limit;
 use ssm_agent::protocol::wire::control::{ChannelClosed, StartSession};
 use ssm_agent::protocol::wire::open_channel::{OpenDataChannel, decode_token_response};
@@ -235,6 +235,31 @@ fn documents_with_unusable_rules_are_errors() {
     assert!(other.resolve(&values).is_err());
 }
 
+#[test]
+fn smux_header_of_another_protocol_is_refused() {
+    let refused: [(&str, [u8; HEADER_LENGTH]); 5] = [
+        ("smux version", [0, 0, 0, 0, 3, 0, 0, 0]),
+        ("smux version", [2, 2, 5, 0, 3, 0, 0, 0]),
+        ("smux command", [1, 4, 8, 0, 3, 0, 0, 0]),
+        (
+            "smux length of a frame without payload",
+            [1, 0, 1, 0, 3, 0, 0, 0],
+        ),
+        (
+            "smux length of a frame without payload",
+            [1, 1, 0, 1, 3, 0, 0, 0],
+        ),
+    ];
+    for (field, header) in refused {
+        let error = Header::decode(header).unwrap_err();
+
+        assert!(
+            matches!(error, DecodeError::Invalid { what, .. } if what == field),
+            "{error}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn no_decoder_panics_on_noise(noise in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -246,7 +271,9 @@ proptest! {
         let _ = TerminalSize::decode(&noise);
         let _ = Flag::decode(&noise);
         let _ = decode_exit_code(&noise);
-        let _ = Frame::decode(&mut BytesMut::from(noise.as_slice()));
+        if let Some(header) = noise.first_chunk::<HEADER_LENGTH>() {
+            let _ = Header::decode(*header);
+        }
         let _ = PeerFeatures::parse(&String::from_utf8_lossy(&noise));
     }
 

@@ -1,6 +1,6 @@
 //! Keys of the reference that mean nothing to this version: their types, defaults and ranges.
 
-use super::section::Kind::{self, Flag, Number, OneOf, Text, Texts};
+use super::section::Kind::{self, Flag, Number, OneOf, Text};
 
 /// A key and what it has to be.
 type Keys = [(&'static str, Kind)];
@@ -30,10 +30,9 @@ pub(super) const SSM: [(&str, Kind); 8] = [
 ];
 
 /// In `Mgs`.
-pub(super) const MGS: [(&str, Kind); 3] = [
+pub(super) const MGS: [(&str, Kind); 2] = [
     ("StopTimeoutMillis", number(20_000, i64::MIN, i64::MAX)),
     ("SessionWorkerBufferLimit", number(1, 1, i64::MAX)),
-    ("DeniedPortForwardingRemoteIPs", Texts),
 ];
 
 /// In `Agent`.
@@ -72,7 +71,7 @@ pub(super) const CUSTOM_IDENTITY: [(&str, Kind); 3] = [
 ];
 
 /// Whole sections.
-pub(super) const SECTIONS: [(&str, &Keys); 5] = [
+pub(super) const SECTIONS: [(&str, &Keys); 4] = [
     (
         "Mds",
         &[
@@ -94,10 +93,6 @@ pub(super) const SECTIONS: [(&str, &Keys); 5] = [
         ],
     ),
     ("Birdwatcher", &[("ForceEnable", Flag)]),
-    (
-        "Kms",
-        &[("Endpoint", Text), ("RequireKMSChallengeResponse", Flag)],
-    ),
 ];
 
 const fn number(default: i64, least: i64, greatest: i64) -> Kind {

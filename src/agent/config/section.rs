@@ -15,8 +15,6 @@ pub(super) enum Kind {
     Text,
     /// True or false.
     Flag,
-    /// A list of strings.
-    Texts,
     /// A whole number.
     Number {
         /// Replaces one out of range.
@@ -147,7 +145,6 @@ impl Section {
             match kind {
                 Kind::Text => drop(self.text(key)?),
                 Kind::Flag => drop(self.boolean(key, false)?),
-                Kind::Texts => drop(self.texts(key)?),
                 Kind::Number { default, range } => {
                     self.number::<i64>(key, default, range.0..=range.1)?;
                 }

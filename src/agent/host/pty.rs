@@ -1,21 +1,24 @@
 //! A pseudo-terminal and the process session on it.
 //!
-//! `portable-pty` opens the pair and spawns; bytes go through a non-blocking duplicate of the master
-//! of our own. Its reader would block a thread per session, and its writer types a newline and an
-//! end-of-file into the terminal when it is dropped.
+//! The program is started without a fork of the agent (`posix_spawn`): a fork copies the page tables
+//! of all sessions, and `portable-pty`, which forks, has the child close every descriptor that the
+//! agent has open, so that each session would be started more slowly than the one before. In return
+//! the program makes itself the leader of a session with the terminal; the
+//! [login step](super::login) does.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::process::Stdio;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{OFlag, open};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::stat;
 use nix::sys::termios::{LocalFlags, OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use tokio::io::unix::AsyncFd;
 
 use super::process::Processes;
@@ -64,12 +67,13 @@ pub enum SpawnError {
     #[error("cannot set up the pseudo-terminal")]
     SetUp(#[source] io::Error),
     /// The program cannot be started.
-    #[error("cannot start {}: {detail}", program.display())]
+    #[error("cannot start {}", program.display())]
     Start {
         /// The program.
         program: PathBuf,
         /// Why not.
-        detail: String,
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -90,9 +94,10 @@ pub enum Output {
     End,
 }
 
-/// Opens a terminal of `size` and spawns `command` on it as the leader of a session of its own.
+/// Opens a terminal of `size` and spawns `command` on it. The program has to make itself the leader
+/// of a session with this terminal, as the [login step](super::login) does.
 ///
-/// It forks, so it may take milliseconds: call it where blocking is allowed.
+/// It may take milliseconds: call it where blocking is allowed.
 ///
 /// # Errors
 /// [`SpawnError`].
@@ -100,53 +105,48 @@ pub enum Output {
 /// # Panics
 /// Outside of a tokio runtime.
 pub fn spawn(command: &Command, size: TerminalSize) -> Result<(Pty, Processes), SpawnError> {
-    // portable-pty asks `getpwuid`, which answers in one static buffer.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
-    let pair = native_pty_system()
-        .openpty(PtySize {
-            rows: size.rows,
-            cols: size.cols,
-            pixel_width: 0,
-            pixel_height: 0,
-        })
-        .map_err(|error| SpawnError::Open(io::Error::other(error)))?;
-    let number = pair.master.as_raw_fd().ok_or_else(|| {
-        SpawnError::SetUp(io::Error::other(
-            "the master of the terminal has no descriptor",
-        ))
+    let (master, terminal) = open_pair().map_err(|error| SpawnError::Open(error.into()))?;
+    let pty = Pty::new(master, command.mode, size).map_err(SpawnError::SetUp)?;
+    let child = start(command, terminal).map_err(|source| SpawnError::Start {
+        program: command.program.clone(),
+        source,
     })?;
-    let master = sys::duplicate(number, &*pair.master).map_err(SpawnError::SetUp)?;
-    let pty = Pty::new(master, command.mode).map_err(SpawnError::SetUp)?;
-
-    let child = pair
-        .slave
-        .spawn_command(builder(command))
-        .map_err(|error| SpawnError::Start {
-            program: command.program.clone(),
-            detail: format!("{error:#}"),
-        })?;
-    let leader = child.process_id().and_then(|id| i32::try_from(id).ok());
-    let leader = leader.expect("a child that was just spawned has a process id");
+    let leader = i32::try_from(child.id()).expect("a process id is a positive pid_t");
     Ok((pty, Processes::led_by(Pid::from_raw(leader))))
 }
 
-fn builder(command: &Command) -> CommandBuilder {
-    let mut builder = CommandBuilder::new(&command.program);
-    builder.args(&command.args);
-    builder.env_clear();
-    for (name, value) in &command.environment {
-        builder.env(name, value);
-    }
-    builder.cwd("/");
-    builder
+/// Opens both ends of a pseudo-terminal; the master is non-blocking. Neither survives an exec, also
+/// of a process that another thread starts meanwhile.
+fn open_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = posix_openpt(flags | OFlag::O_NONBLOCK)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname_r(&master)?;
+    let terminal = open(name.as_str(), flags, stat::Mode::empty())?;
+    Ok((master.into(), terminal))
+}
+
+fn start(command: &Command, terminal: OwnedFd) -> io::Result<std::process::Child> {
+    std::process::Command::new(&command.program)
+        .args(&command.args)
+        .env_clear()
+        .envs(
+            command
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
+        .current_dir("/")
+        .stdin(Stdio::from(terminal.try_clone()?))
+        .stdout(Stdio::from(terminal.try_clone()?))
+        .stderr(Stdio::from(terminal))
+        .spawn()
 }
 
 impl Pty {
-    fn new(master: OwnedFd, mode: Mode) -> io::Result<Self> {
-        let flags = OFlag::from_bits_truncate(fcntl(&master, FcntlArg::F_GETFL)?);
-        fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    fn new(master: OwnedFd, mode: Mode, size: TerminalSize) -> io::Result<Self> {
+        sys::set_terminal_size(master.as_fd(), size)?;
         match mode {
             Mode::Interactive => {}
             Mode::Plain => {

@@ -32,15 +32,62 @@ pub(super) fn set_terminal_size(terminal: BorrowedFd<'_>, size: TerminalSize) ->
     Ok(())
 }
 
-/// Duplicates a descriptor that `_owner` keeps open; the duplicate is closed on exec.
+/// Makes `terminal` the controlling terminal of this process, which leads a session without one.
 #[expect(
     unsafe_code,
-    reason = "portable-pty shows its master as a bare number only"
+    reason = "nix has no wrapper for taking a controlling terminal"
 )]
-pub(super) fn duplicate<T: ?Sized>(descriptor: RawFd, _owner: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the caller got the number from `_owner`, whose borrow keeps it open for this call.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    borrowed.try_clone_to_owned()
+pub(super) fn take_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes a number, no pointer. The borrow keeps the descriptor open.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Lets an exec close every descriptor but the three standard ones: whoever started the agent may
+/// have left it some of its own.
+#[expect(unsafe_code, reason = "nix has no wrapper for a range of descriptors")]
+pub(super) fn close_others_on_exec() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // The C library's own function is younger than some of the hosts that the agent runs on.
+    // SAFETY: close_range takes numbers, no pointer; with this flag it closes nothing now.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) => Ok(()),
+        // A kernel before 5.9 does not know the call, one before 5.11 not the flag.
+        Err(Errno::ENOSYS | Errno::EINVAL) => mark_others(FIRST),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same, one descriptor at a time.
+#[expect(
+    unsafe_code,
+    reason = "the descriptors belong to nobody in this process"
+)]
+fn mark_others(first: libc::c_uint) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        let Some(number) = number.filter(|&number| number.cast_unsigned() >= first) else {
+            continue;
+        };
+        // SAFETY: F_SETFD takes numbers, no pointer, and closes nothing now.
+        let result = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        match Errno::result(result) {
+            // It was closed meanwhile.
+            Ok(_) | Err(Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Registers a non-blocking descriptor for reading and writing with the runtime.
@@ -74,4 +121,25 @@ pub(super) fn default_signals() -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_marked_on_old_kernels_too() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let number = file.as_raw_fd();
+        nix::fcntl::fcntl(
+            &file,
+            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+        )
+        .unwrap();
+
+        mark_others(number.cast_unsigned()).unwrap();
+
+        let flags = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+    }
 }

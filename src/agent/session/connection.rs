@@ -17,8 +17,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug};
 use uuid::Uuid;
 
+use super::end::End;
 use super::outcome::in_one_line;
 use super::settings::Settings;
+use super::task::Session;
 use crate::protocol::channel::{self, Channel, Clock, Event, HandshakeRole};
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::payload::Flag;
@@ -67,6 +69,8 @@ pub(super) struct Connection {
     /// Cancelled as soon as the session is over on the wire, ahead of unread input.
     pub(super) over: CancellationToken,
     cancel: CancellationToken,
+    /// Whether there is a handshake.
+    asks: bool,
     drain: Duration,
     linger: Duration,
 }
@@ -85,14 +89,17 @@ pub(super) struct Inbox {
 }
 
 impl Connection {
-    /// Begins to dial the data channel of `session_id`. With a [`HandshakeRole::Request`], data may
-    /// flow once [`News::Open`] was heard.
+    /// Begins to dial the session's data channel. With a [`HandshakeRole::Request`], and if the
+    /// session is encrypted, data may flow once [`News::Open`] was heard.
     pub(super) fn open<C: Connector>(
-        session_id: SessionId,
+        session: &Session,
         connector: C,
         handshake: HandshakeRole,
-        settings: &Settings,
     ) -> Self {
+        let settings = &session.context.settings;
+        let session_id = session.start.session_id.clone();
+        let handshake = session.protect(handshake);
+        let asks = matches!(handshake, HandshakeRole::Request { .. });
         let gateway = Arc::new(OnceLock::new());
         let connector = FirstContact {
             connector,
@@ -106,7 +113,9 @@ impl Connection {
         );
         // The pump outlives the session's own cancellation, to drain.
         let cancel = CancellationToken::new();
-        let (handle, run) = pump::pump(channel, connector, settings.pump.clone(), cancel.clone());
+        let keys = settings.keys.as_ref().map(|keys| Arc::clone(&keys.source));
+        let pump = settings.pump.clone();
+        let (handle, run) = pump::pump_with_keys(channel, connector, keys, pump, cancel.clone());
         Self {
             outgoing: handle.outgoing,
             inbox: Inbox {
@@ -121,15 +130,21 @@ impl Connection {
             },
             over: handle.over,
             cancel,
+            asks,
             drain: settings.drain,
             linger: settings.linger,
         }
     }
 
-    /// Tells the gateway that the agent's end is there, and a client of ours that a shell is coming.
-    pub(super) async fn greet(&self) {
+    /// Tells the gateway that the agent's end is there.
+    pub(super) async fn announce(&self) {
         self.send(Outgoing::State(SessionState::Connected)).await;
-        if self.inbox.gateway().empty_output {
+    }
+
+    /// The same, and tells a client of ours that a shell is coming, unless a handshake tells it.
+    pub(super) async fn greet(&self) {
+        self.announce().await;
+        if !self.asks && self.inbox.gateway().empty_output {
             self.send(Outgoing::Payload(Payload::Output(Bytes::new())))
                 .await;
         }
@@ -209,6 +224,11 @@ impl Inbox {
         self.client.exit_code
     }
 
+    /// Whether to the client a FIN ends one direction of a stream only.
+    pub(super) fn client_half_closes(&self) -> bool {
+        self.client.half_close
+    }
+
     /// Whether there ever was a connection.
     pub(super) fn is_established(&self) -> bool {
         self.established
@@ -229,6 +249,29 @@ impl Inbox {
         match self.incoming.recv().await {
             Some(incoming) => self.take(incoming),
             None => self.pump_end().await,
+        }
+    }
+
+    /// The next news, if there is any by now.
+    pub(super) fn try_news(&mut self) -> Option<News> {
+        let incoming = self.incoming.try_recv().ok()?;
+        Some(self.take(incoming))
+    }
+
+    /// Waits for the end of a connection that is over on the wire, past what nobody will take.
+    pub(super) async fn end(&mut self) -> End {
+        loop {
+            match self.news().await {
+                News::Closed => return End::Closed,
+                News::Lost(reason) => return End::Lost(reason),
+                News::Connected
+                | News::Open { .. }
+                | News::Input(_)
+                | News::Size(_)
+                | News::Leave
+                | News::Flag(_)
+                | News::Nothing => {}
+            }
         }
     }
 
@@ -263,7 +306,12 @@ impl Inbox {
             Event::Paused => self.paused = true,
             Event::Resumed => self.paused = false,
             Event::PeerFeatures(features) => self.client = features,
-            Event::HandshakeFailed(text) => return News::Lost(text),
+            // The beginning is the reference's.
+            Event::HandshakeFailed(text) => {
+                return News::Lost(format!(
+                    "Encountered error while initiating handshake. {text}"
+                ));
+            }
             Event::Open {
                 session_type,
                 peer_version,

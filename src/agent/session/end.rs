@@ -25,6 +25,10 @@ pub(super) enum End {
     Lost(String),
     /// The shell or command cannot be started; this is why.
     NotStarted(String),
+    /// The destination of a raw stream closed its connection.
+    Finished,
+    /// Something broke in the middle of the session; this is why.
+    Broken(String),
 }
 
 impl End {
@@ -44,7 +48,9 @@ impl End {
             | Self::Left
             | Self::Terminated
             | Self::Stopping
-            | Self::NotStarted(_) => true,
+            | Self::NotStarted(_)
+            | Self::Finished
+            | Self::Broken(_) => true,
             Self::Closed | Self::Lost(_) => false,
         }
     }
@@ -58,7 +64,9 @@ impl End {
             | Self::Closed
             | Self::Stopping
             | Self::Lost(_)
-            | Self::NotStarted(_) => None,
+            | Self::NotStarted(_)
+            | Self::Finished
+            | Self::Broken(_) => None,
         }
     }
 
@@ -73,7 +81,8 @@ impl End {
             Self::Terminated => "the session was terminated".to_owned(),
             Self::Closed => "the gateway closed the session".to_owned(),
             Self::Stopping => "the agent stopped".to_owned(),
-            Self::Lost(reason) | Self::NotStarted(reason) => reason.clone(),
+            Self::Finished => "the destination closed the connection".to_owned(),
+            Self::Lost(reason) | Self::NotStarted(reason) | Self::Broken(reason) => reason.clone(),
         };
         transcript::End {
             reason,
@@ -88,12 +97,14 @@ impl End {
                 exit_code: Some(status.code()),
                 ..Outcome::success(id)
             },
-            Self::Left | Self::Terminated | Self::Closed => Outcome::success(id),
+            Self::Left | Self::Terminated | Self::Closed | Self::Finished => Outcome::success(id),
             Self::Stopping => Outcome {
                 output: "the agent was stopped".to_owned(),
                 ..Outcome::success(id)
             },
-            Self::Lost(reason) | Self::NotStarted(reason) => Outcome::failed(id, reason),
+            Self::Lost(reason) | Self::NotStarted(reason) | Self::Broken(reason) => {
+                Outcome::failed(id, reason)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::command::{self, Command, CommandError};
+use super::port::{self, Port};
 use super::shell::Shell;
 use super::user::RunAs;
 use crate::agent::host::pty::Mode;
@@ -18,6 +19,8 @@ const INTERACTIVE_COMMANDS: &str = "InteractiveCommands";
 pub(super) enum Kind {
     /// A shell or a command on a terminal.
     Shell(Shell),
+    /// A port of this host, or of another that it reaches.
+    Port(Port),
     /// A command without a terminal.
     Command(Command),
 }
@@ -44,6 +47,9 @@ pub(super) enum KindError {
         /// The shape.
         expected: &'static str,
     },
+    /// The properties describe no port.
+    #[error(transparent)]
+    Port(#[from] port::PropertiesError),
 }
 
 impl Kind {
@@ -77,6 +83,7 @@ impl Kind {
                 let user = elevated(properties.run_as_elevated, user);
                 Ok(Self::Command(Command::of(properties, user)?))
             }
+            port::SESSION_TYPE => Ok(Self::Port(Port::of(&document.properties)?)),
             other => Err(KindError::Unsupported(other.to_owned())),
         }
     }
@@ -87,6 +94,7 @@ impl Kind {
             Self::Shell(shell) if shell.command.is_empty() => "shell",
             Self::Shell(_) => "interactive command",
             Self::Command(_) => "command",
+            Self::Port(_) => "port",
         }
     }
 }
@@ -229,6 +237,7 @@ mod tests {
             let user = match kind.unwrap() {
                 Kind::Shell(shell) => shell.user,
                 Kind::Command(command) => command.user,
+                Kind::Port(port) => panic!("{port:?}"),
             };
             assert_eq!(user, RunAs::Elevated);
         }
@@ -252,11 +261,11 @@ mod tests {
 
     #[test]
     fn unknown_session_type_is_refused_in_the_reference_s_words() {
-        let kind = kind_of(json!({"schemaVersion": "1.0", "sessionType": "Port"}));
+        let kind = kind_of(json!({"schemaVersion": "1.0", "sessionType": "Tunnel"}));
 
         assert_eq!(
             kind.unwrap_err().to_string(),
-            "Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port"
+            "Plugin with name Tunnel is not supported by this version of ssm agent, please update to latest version. Step name: Tunnel"
         );
     }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::encryption::Keys;
 use super::parameters::ParameterStore;
+use super::port::DenyList;
 use crate::agent::host::users::Sudo;
 use crate::protocol::channel::{self, Window};
 use crate::transport::PumpSettings;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub language: Option<OsString>,
     /// Whose shell it is.
     pub shell_user: ShellUser,
+    /// Where encrypted sessions get their data keys; without it they are refused.
+    pub keys: Option<Keys>,
     /// Whether `ssm-user` may use sudo.
     pub sudo: Sudo,
     /// The agent runs in a container: its sessions are its own user's, and an interactive command is
@@ -59,6 +63,8 @@ pub struct Settings {
     pub send_window: Window,
     /// Input received and not yet taken per session.
     pub receive_window: Window,
+    /// Where port sessions may not lead.
+    pub denied_destinations: DenyList,
     /// Liveness of data channels.
     pub pump: PumpSettings,
 }
@@ -93,6 +99,7 @@ impl Settings {
             open_files: None,
             language: None,
             shell_user: ShellUser::by_privilege(),
+            keys: None,
             sudo: Sudo::default(),
             in_container: false,
             parameters: None,
@@ -101,6 +108,7 @@ impl Settings {
             grace: GRACE,
             send_window: Window::SEND,
             receive_window: Window::RECEIVE,
+            denied_destinations: DenyList::default(),
             pump: PumpSettings {
                 ping_interval: PING_INTERVAL,
                 read_timeout: READ_TIMEOUT,

@@ -41,16 +41,12 @@ pub(super) struct Shell {
     pub(super) user: RunAs,
 }
 
-/// Runs a shell session to its end. The terminal starts while the data channel is being dialled.
+/// Runs a shell session to its end. The terminal starts while the data channel is being dialled, or,
+/// if the session is encrypted, once the client has proven that it has the key.
 pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
     let mut opening = Opening {
-        connection: Connection::open(
-            id.clone(),
-            connector,
-            HandshakeRole::None,
-            &session.context.settings,
-        ),
+        connection: Connection::open(&session, connector, HandshakeRole::None),
         input: Input::default(),
         size: None,
     };
@@ -79,6 +75,9 @@ struct Opening {
 impl Opening {
     /// Starts the terminal, and keeps what the client says meanwhile.
     async fn start(&mut self, shell: Shell, session: &Session) -> Result<Terminal, End> {
+        if session.kms_key_id.is_some() {
+            self.agree(session).await?;
+        }
         let mut starting = terminal::start(session, shell);
         loop {
             let news = select! {
@@ -86,16 +85,36 @@ impl Opening {
                 started = starting.started() => return started.map_err(End::NotStarted),
                 news = self.connection.inbox.news(), if self.input.has_room() => news,
             };
-            match news {
-                News::Connected => self.connection.greet().await,
-                News::Input(bytes) => self.input.push(bytes),
-                News::Size(size) => self.size = Some(size),
-                News::Leave => return Err(End::Left),
-                News::Closed => return Err(End::Closed),
-                News::Lost(reason) => return Err(End::Lost(reason)),
-                News::Open { .. } | News::Flag(_) | News::Nothing => {}
+            self.handle_news(news).await?;
+        }
+    }
+
+    /// Waits until the handshake is over.
+    async fn agree(&mut self, session: &Session) -> Result<(), End> {
+        loop {
+            let news = select! {
+                () = session.cancel.cancelled() => return Err(End::of_cancelled(session)),
+                news = self.connection.inbox.news() => news,
+            };
+            let is_open = matches!(news, News::Open { .. });
+            self.handle_news(news).await?;
+            if is_open {
+                return Ok(());
             }
         }
+    }
+
+    async fn handle_news(&mut self, news: News) -> Result<(), End> {
+        match news {
+            News::Connected => self.connection.greet().await,
+            News::Input(bytes) => self.input.push(bytes),
+            News::Size(size) => self.size = Some(size),
+            News::Leave => return Err(End::Left),
+            News::Closed => return Err(End::Closed),
+            News::Lost(reason) => return Err(End::Lost(reason)),
+            News::Open { .. } | News::Flag(_) | News::Nothing => {}
+        }
+        Ok(())
     }
 }
 

@@ -137,6 +137,7 @@ impl Supervisor {
         let session = Session {
             context: Arc::clone(&self.context),
             start,
+            kms_key_id: None,
             cancel,
         };
         let run = AssertUnwindSafe((self.run)(session)).catch_unwind();

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::command;
+use super::encryption::kms_key_id;
 use super::end::End;
 use super::kind::Kind;
 use super::outcome::{Outcome, in_one_line};
 use super::parameters;
 use super::settings::Settings;
-use super::shell;
+use super::{port, shell};
 use crate::agent::host::users::SsmUser;
 use crate::agent::transcript::{About, Transcript};
 use crate::protocol::wire::TerminalSize;
@@ -34,6 +35,8 @@ pub(super) struct Context {
 pub(super) struct Session {
     pub(super) context: Arc<Context>,
     pub(super) start: StartSession,
+    /// The KMS key that the session's data is to be encrypted with, once the document was read.
+    pub(super) kms_key_id: Option<String>,
     /// Cancelled when this session shall end, and when the agent stops.
     pub(super) cancel: CancellationToken,
 }
@@ -57,14 +60,17 @@ impl Session {
 }
 
 /// Runs a session to its end.
-pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome {
+pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
     let checked = select! {
         checked = check(&session) => checked,
         () = session.cancel.cancelled() => return End::of_cancelled(&session).outcome(id),
     };
     let kind = match checked {
-        Ok(kind) => kind,
+        Ok((kind, kms_key_id)) => {
+            session.kms_key_id = kms_key_id;
+            kind
+        }
         Err(refusal) => {
             info!(refusal, "session refused");
             return Outcome::failed(id, refusal);
@@ -74,11 +80,13 @@ pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome
         kind = kind.name(),
         document = session.start.document_name,
         owner = session.start.session_owner,
+        encrypted = session.kms_key_id.is_some(),
         "session starts"
     );
     let outcome = match kind {
         Kind::Shell(shell) => shell::run(shell, session, connector).await,
         Kind::Command(command) => command::run(command, session, connector).await,
+        Kind::Port(port) => port::run(port, session, connector).await,
     };
     info!(
         status = ?outcome.status,
@@ -89,27 +97,30 @@ pub(super) async fn run<C: Connector>(session: Session, connector: C) -> Outcome
     outcome
 }
 
-/// Resolves the document and picks the kind; the error is the text for the person.
-async fn check(session: &Session) -> Result<Kind, String> {
+/// Resolves the document, and picks the kind and the KMS key that is wanted; the error is the text for
+/// the person.
+async fn check(session: &Session) -> Result<(Kind, Option<String>), String> {
     let Session { context, start, .. } = session;
     let document = resolve(session).await?;
     let preferences = document
         .preferences()
         .map_err(|error| in_one_line(&error))?;
-    if !preferences.kms_key_id.is_empty() {
-        return Err(
-            "the session preferences ask for KMS encryption, which is not available in this build of the agent"
-                .to_owned(),
-        );
-    }
-    warn_of_unserved(&preferences);
     let kind = Kind::of(
         &document,
         &preferences,
         &start.run_as_user,
         context.settings.in_container,
     );
-    kind.map_err(|error| in_one_line(&error))
+    let kind = kind.map_err(|error| in_one_line(&error))?;
+    let kms_key_id = kms_key_id(&preferences, &kind);
+    if kms_key_id.is_some() && context.settings.keys.is_none() {
+        return Err(
+            "the session preferences ask for KMS encryption, which is not available to this agent"
+                .to_owned(),
+        );
+    }
+    warn_of_unserved(&preferences);
+    Ok((kind, kms_key_id))
 }
 
 async fn resolve(session: &Session) -> Result<SessionDocument, String> {

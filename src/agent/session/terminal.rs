@@ -43,7 +43,7 @@ pub(super) fn start(session: &Session, shell: Shell) -> Starting {
     let context = Arc::clone(&session.context);
     let id = session.start.session_id.clone();
     let span = Span::current();
-    // It forks, and it may ask a directory service for the user or create one.
+    // It starts a process, and it may ask a directory service for the user or create one.
     let task = tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, &shell)));
     Starting(AbortOnDropHandle::new(task))
 }

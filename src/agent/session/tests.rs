@@ -1,7 +1,9 @@
 //! Whole sessions: supervisor, real shells, real channels over sockets in memory, our own client.
 
 mod command;
+mod encryption;
 mod ending;
 mod harness;
+mod ports;
 mod starting;
 mod terminal;

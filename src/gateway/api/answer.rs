@@ -53,6 +53,11 @@ impl ApiError {
     /// Our mistake or our disk's: `error` is logged, the caller learns no more than that.
     pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "request failed");
+        Self::unknown()
+    }
+
+    /// Our mistake, already logged.
+    pub(super) fn unknown() -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             code: "InternalServerError",

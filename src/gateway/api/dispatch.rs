@@ -88,9 +88,14 @@ async fn run(state: &ApiState, parts: &Parts, body: Body) -> Result<Vec<u8>, Api
             reply(&agent::replace_key(state, &node_id, read(&body)?).await?)
         }
         (Service::SystemsManager, operation) => match signer().await? {
-            Caller::Person { arn, .. } => {
+            Caller::Person { arn, run_as, .. } => {
                 let arrival = parts.extensions.get::<Arrival>().copied();
-                ssm::call(state, operation, &arn, arrival, &body).await
+                let person = ssm::Person {
+                    arn,
+                    run_as,
+                    arrival,
+                };
+                ssm::call(state, operation, &person, &body).await
             }
             Caller::Node { node_id } => agent::call(state, operation, &node_id, &body).await,
         },

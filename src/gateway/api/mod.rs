@@ -11,11 +11,13 @@ pub mod signature;
 mod agent;
 mod answer;
 mod dispatch;
+mod panics;
 mod ssm;
 mod validation;
 
 use std::net::SocketAddr;
 
+use axum::middleware;
 use axum::routing::post;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +29,7 @@ use signature::Verifier;
 /// What every operation may use.
 #[derive(Clone)]
 pub struct ApiState {
-    /// Nodes, keys, activations, sessions.
+    /// Nodes, keys, activations, sessions, documents.
     pub store: Store,
     /// Live agents and sessions.
     pub broker: Broker,
@@ -50,4 +52,5 @@ pub fn router(state: ApiState) -> axum::Router {
         .route("/", post(dispatch::handle))
         .with_state(state.clone())
         .merge(mgs::routes(state))
+        .layer(middleware::from_fn(panics::catch))
 }

@@ -21,11 +21,13 @@ use crate::gateway::store::{Secret, Store, StoreError};
 use authorization::Authorization;
 use canonical::SigningTime;
 
+pub(super) use canonical::hex;
+
 /// How far the time of a request may be from ours, either way; AWS's own window.
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
 
 /// Account shown in names of people: the gateway has one, and no numbers for it.
-const ACCOUNT: &str = "000000000000";
+pub(super) const ACCOUNT: &str = "000000000000";
 
 /// Who made a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub enum Caller {
         name: String,
         /// The person's name in the form that AWS writes into session records.
         arn: String,
+        /// User on the hosts that the person's sessions run as; may be empty.
+        run_as: String,
     },
     /// The agent of a node.
     Node {
@@ -180,6 +184,7 @@ impl Verifier {
                     arn: format!("arn:aws:iam::{ACCOUNT}:user/{}", key.name),
                     access_key_id: key.access_key_id,
                     name: key.name,
+                    run_as: key.run_as.unwrap_or_default(),
                 },
             };
             return Ok((key.secret, caller));
@@ -263,7 +268,7 @@ impl Claim {
 /// The hash of `body` in hexadecimal. A header that states another one, or none at all
 /// (`UNSIGNED-PAYLOAD`), is refused.
 fn check_payload(headers: &HeaderMap, body: &[u8]) -> Result<String, SignatureError> {
-    let hash = canonical::hex(digest::digest(&digest::SHA256, body).as_ref());
+    let hash = hex(digest::digest(&digest::SHA256, body).as_ref());
     match headers.get("x-amz-content-sha256") {
         Some(stated) if stated.as_bytes() != hash.as_bytes() => Err(SignatureError::Invalid(
             "The value in the X-Amz-Content-SHA256 header does not match the hash of the payload."

@@ -17,7 +17,8 @@ pub(super) static DOCUMENT_NAME: LazyLock<Regex> =
 pub(super) static LABEL: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$"));
 
-fn pattern(text: &str) -> Regex {
+/// A constant pattern.
+pub(super) fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the pattern is a constant that the tests compile")
 }
 
@@ -127,14 +128,18 @@ pub(super) fn page_token(operation: &str, cursor: &str) -> String {
 /// `InvalidNextToken`.
 pub(super) fn cursor(operation: &str, token: Option<&str>) -> Result<Option<String>, ApiError> {
     let Some(token) = token else { return Ok(None) };
-    let invalid = || ApiError::new("InvalidNextToken", "The specified token isn't valid.");
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
-    let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid_token())?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid_token())?;
     let cursor = text
         .strip_prefix(operation)
         .and_then(|rest| rest.strip_prefix(':'))
-        .ok_or_else(invalid)?;
+        .ok_or_else(invalid_token)?;
     Ok(Some(cursor.to_owned()))
+}
+
+/// A page token that no page gave.
+pub(super) fn invalid_token() -> ApiError {
+    ApiError::new("InvalidNextToken", "The specified token isn't valid.")
 }
 
 fn quoted(value: impl Display) -> String {

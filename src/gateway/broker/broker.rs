@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::tokens::Scope;
 use super::worker::Command;
 use super::{SESSION_OVER, Signer, control, frames, opening};
-use crate::gateway::store::sessions::{SessionRecord, SessionStatus};
+use crate::gateway::store::sessions::{SessionLimits, SessionRecord, SessionStatus};
 use crate::gateway::store::{Store, StoreError};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::StartSession;
@@ -43,6 +43,8 @@ pub struct StartRequest {
     pub run_as_user: String,
     /// Reason the owner gave; may be empty.
     pub reason: String,
+    /// After what time the session is ended.
+    pub limits: SessionLimits,
 }
 
 /// What a client needs to attach to a session.
@@ -111,14 +113,22 @@ impl Broker {
         for record in self.hub.store.open_sessions().await? {
             let id = record.session_id;
             if record.status == SessionStatus::Terminating {
-                let details = "it was ending when the gateway stopped".into();
+                let details = match record.details {
+                    details if details.is_empty() => {
+                        "it was ending when the gateway stopped".into()
+                    }
+                    details => details,
+                };
                 let ended = SessionStatus::Terminated;
                 self.hub.store.end_session(id, ended, details).await?;
                 continue;
             }
             info!(session = %id, node = record.node_id, "session waits for its ends to come back");
             let settings = self.hub.settings.clone();
-            let session = Session::restored(settings, record.status, Instant::now());
+            // A start in the future is a clock that was set back.
+            let age = record.start.elapsed().unwrap_or_default();
+            let (status, limits) = (record.status, record.limits);
+            let session = Session::restored(settings, status, limits, age, Instant::now());
             self.hub.spawn_session(&id, &record.node_id, session);
         }
         Ok(())
@@ -137,10 +147,11 @@ impl Broker {
         let record = SessionRecord {
             document_name: request.document_name.clone(),
             reason: request.reason.clone(),
+            limits: request.limits,
             ..SessionRecord::new(id.clone(), &node_id, &request.owner)
         };
         self.hub.store.insert_session(record).await?;
-        let session = Session::starting(self.hub.settings.clone(), Instant::now());
+        let session = Session::starting(self.hub.settings.clone(), request.limits, Instant::now());
         let handle = self.hub.spawn_session(&id, &node_id, session);
 
         let message = frames::start(&StartSession {

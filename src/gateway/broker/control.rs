@@ -19,8 +19,9 @@ use super::opening::{self, OpenError};
 use super::registry::ControlEnd;
 use super::session::Farewell;
 use super::tokens::Scope;
-use super::worker::Command;
+use super::worker::{CLOSED_BY_AGENT, Command};
 use crate::gateway::store::sessions::{SessionResult, SessionStatus};
+use crate::protocol::wire::control::ChannelClosed;
 use crate::protocol::wire::open_channel::OpenControlChannel;
 use crate::protocol::wire::task::{TaskComplete, TaskStatus};
 use crate::protocol::wire::{DecodeError, Message, MessageId, MessageType, SessionId};
@@ -187,6 +188,10 @@ impl Channel {
                     self.send(frames::task_acknowledge(message.id, &complete.task_id));
                 }
             }
+            MessageType::ChannelClosed => {
+                let closed = ChannelClosed::decode(&message.payload)?;
+                terminate(hub, node_id, &closed.session_id).await;
+            }
             MessageType::AgentJobReply => self.acknowledge_job(message.id, &message.payload)?,
             other => debug!(message_type = %other, "message is not served"),
         }
@@ -207,6 +212,21 @@ impl Channel {
         )?;
         self.send(frames::job_reply_ack(id, &reply.job_id));
         Ok(())
+    }
+}
+
+/// The agent wants one of its sessions to end.
+async fn terminate(hub: &Hub, node_id: &str, session_id: &str) {
+    let session = SessionId::new(session_id)
+        .ok()
+        .and_then(|id| hub.session(&id));
+    if let Some(session) = session
+        && *session.node_id == *node_id
+    {
+        info!(session = session_id, "agent closed a session");
+        let reason = CLOSED_BY_AGENT;
+        // It may have ended by itself meanwhile.
+        let _ = session.send(Command::Terminate { reason }).await;
     }
 }
 

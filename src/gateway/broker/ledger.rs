@@ -15,6 +15,7 @@ const QUEUE: usize = 1024;
 
 enum Entry {
     Status(SessionId, SessionStatus),
+    Terminating(SessionId, String),
     End(SessionId, Verdict),
     Result(SessionResult, oneshot::Sender<bool>),
 }
@@ -40,6 +41,12 @@ impl Ledger {
     /// Notes how a session stands.
     pub(super) async fn status(&self, session: &SessionId, status: SessionStatus) {
         self.enter(Entry::Status(session.clone(), status)).await;
+    }
+
+    /// Notes that a session was told to end, and why.
+    pub(super) async fn terminating(&self, session: &SessionId, details: String) {
+        self.enter(Entry::Terminating(session.clone(), details))
+            .await;
     }
 
     /// Notes how a session ended.
@@ -83,6 +90,9 @@ impl Writer {
     async fn write(&self, entry: Entry) {
         let outcome: Result<(), StoreError> = match entry {
             Entry::Status(session, status) => self.store.set_session_status(session, status).await,
+            Entry::Terminating(session, details) => {
+                self.store.terminate_session(session, details).await
+            }
             Entry::End(session, verdict) => {
                 let Verdict { status, details } = verdict;
                 self.store.end_session(session, status, details).await

@@ -20,9 +20,10 @@ use crate::transport::Socket;
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// A peer from which nothing was heard for this long is gone: two pings without an answer.
 const SILENCE_LIMIT: Duration = Duration::from_secs(70);
-/// A peer that takes nothing for this long does not move. Well below the 60 s after which the
-/// reference agent gives a connection up on which its pings are not answered.
-const STALL_LIMIT: Duration = Duration::from_secs(20);
+/// A peer that takes nothing for this long does not move. Well below the time after which the other
+/// end gives a connection up on which its pings are not answered: 13 s for ours, 60 s for the
+/// reference agent.
+const STALL_LIMIT: Duration = Duration::from_secs(4);
 /// How long a connection that we close may take to be closed by the peer too.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Payload of our pings, the same as the agents'.

@@ -29,6 +29,7 @@ mod session;
 mod settings;
 mod timers;
 mod tokens;
+mod traffic;
 mod worker;
 
 #[cfg(test)]

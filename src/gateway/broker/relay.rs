@@ -1,8 +1,8 @@
 //! The relay of one session: two links and the two lanes between them.
 //!
 //! Messages pass unchanged and in order. Of each only the header is looked at; the agent's session
-//! state is taken out, and so is `channel_closed`, which is for the gateway to say. Each direction
-//! goes on whatever the other does.
+//! state is taken out, and so is `channel_closed`, by which an end asks for the session to end. Each
+//! direction goes on whatever the other does.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -13,7 +13,8 @@ use tracing::debug;
 
 use super::lane::{Kind, Lane, REMEMBERED};
 use super::link::{Cut, Lapse, Link, Sent};
-use crate::protocol::wire::control::{AgentSessionState, SessionState};
+use super::traffic::Traffic;
+use crate::protocol::wire::control::{AgentSessionState, ChannelClosed, SessionState};
 use crate::protocol::wire::message::Header;
 use crate::protocol::wire::{DecodeError, MessageType};
 
@@ -42,6 +43,8 @@ pub(super) enum Notice {
     Lost(Role, Cut),
     /// The agent said how its session stands.
     State(SessionState),
+    /// An end wants the session to end.
+    Closed(Role, ChannelClosed),
     /// The client takes nothing any more, the agent should pause.
     ClientStalled,
     /// The client moves again.
@@ -60,6 +63,7 @@ struct End {
 pub(super) struct Relay {
     agent: End,
     client: End,
+    traffic: Traffic,
     is_client_stalled: bool,
     is_drain_awaited: bool,
     notices: VecDeque<Notice>,
@@ -78,6 +82,7 @@ impl Relay {
                 link: None,
                 lane: Lane::new(0),
             },
+            traffic: Traffic::default(),
             is_client_stalled: false,
             is_drain_awaited: false,
             notices: VecDeque::new(),
@@ -114,6 +119,11 @@ impl Relay {
             Role::Agent => self.agent.link.is_some(),
             Role::Client => self.client.link.is_some(),
         }
+    }
+
+    /// What data passed.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Sends a message of ours after all others.
@@ -202,15 +212,15 @@ impl Relay {
                 }
                 Poll::Pending => return false,
             };
-            match sort(from, &message) {
+            match sort(from, &message, &mut self.traffic, now) {
                 Ok(Passage::Relay(kind)) => {
                     if far.lane.push(kind, message).is_err() {
                         self.lose(from, Cut::Broken("too many acknowledgements"));
                         return false;
                     }
                 }
-                Ok(Passage::State(state)) => {
-                    self.notices.push_back(Notice::State(state));
+                Ok(Passage::Take(notice)) => {
+                    self.notices.push_back(notice);
                     return true;
                 }
                 Ok(Passage::Keep(message_type)) => {
@@ -276,29 +286,39 @@ impl Relay {
 /// What to do with a message.
 enum Passage {
     Relay(Kind),
-    State(SessionState),
+    Take(Notice),
     Keep(MessageType),
 }
 
-fn sort(from: Role, message: &Bytes) -> Result<Passage, DecodeError> {
+fn sort(
+    from: Role,
+    message: &Bytes,
+    traffic: &mut Traffic,
+    now: Instant,
+) -> Result<Passage, DecodeError> {
     let header = Header::decode(message)?;
     Ok(match header.message_type {
         MessageType::OutputStreamData if from == Role::Agent => {
+            traffic.note_output(&header, message, now);
             Passage::Relay(Kind::Stream(header.sequence_number))
         }
         MessageType::InputStreamData if from == Role::Client => {
+            traffic.note_input(&header, message, now);
             Passage::Relay(Kind::Stream(header.sequence_number))
         }
         MessageType::Acknowledge => Passage::Relay(Kind::Acknowledge),
         MessageType::AgentSessionState if from == Role::Agent => {
             let state = AgentSessionState::decode(&message[header.payload_offset..])?;
-            Passage::State(state.session_state)
+            Passage::Take(Notice::State(state.session_state))
+        }
+        MessageType::ChannelClosed => {
+            let closed = ChannelClosed::decode(&message[header.payload_offset..])?;
+            Passage::Take(Notice::Closed(from, closed))
         }
         // From the wrong end, or only for the gateway to say.
         MessageType::OutputStreamData
         | MessageType::InputStreamData
         | MessageType::AgentSessionState
-        | MessageType::ChannelClosed
         | MessageType::StartPublication
         | MessageType::PausePublication
         | MessageType::InteractiveShell

@@ -1,11 +1,12 @@
 //! One session as a machine: which ends are there, what they have to be told, and when it is over.
 //!
 //! It sees no bytes. `handle_*` tells it what happened, `poll_action` says what to do about it,
-//! `poll_timeout` when to call `handle_timeout`. Idle and maximum duration belong here too once
-//! they are served: they are two more deadlines of [`State::Open`] that end in [`Session::close`].
+//! `poll_timeout` when to call `handle_timeout`.
 
 mod action;
 mod ends;
+mod lifetime;
+mod state;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,11 +15,14 @@ use tokio::time::Instant;
 
 pub(super) use action::{Action, Farewell, Verdict};
 use ends::{Agent, Client};
+use lifetime::Lifetime;
+use state::State;
 
 use super::link::Cut;
 use super::relay::Role;
 use super::settings::Settings;
-use crate::gateway::store::sessions::SessionStatus;
+use super::traffic::Traffic;
+use crate::gateway::store::sessions::{SessionLimits, SessionStatus};
 use crate::protocol::wire::control::SessionState;
 
 /// The agent closes its data channel before it reports the result, on another connection; this is
@@ -33,33 +37,10 @@ const RESUME_LIMIT: Duration = Duration::from_secs(15);
 /// How soon an agent that came back is expected to open its data channel again.
 const REATTACH_LIMIT: Duration = Duration::from_secs(5);
 
-enum State {
-    /// In use, or waiting for an end.
-    Open {
-        agent: Agent,
-        client: Client,
-    },
-    /// The result is known; the agent's last output is awaited.
-    Draining {
-        client: Client,
-        farewell: Farewell,
-        until: Instant,
-    },
-    /// Over; the ends are being told.
-    Closing {
-        /// The client, while the farewell has not reached it.
-        client: Option<Client>,
-        /// The agent's result is still awaited.
-        awaits_result: bool,
-        verdict: Option<Verdict>,
-        until: Instant,
-    },
-    Ended,
-}
-
 /// See the module.
 pub(super) struct Session {
     settings: Settings,
+    lifetime: Lifetime,
     state: State,
     status: SessionStatus,
     is_node_up: bool,
@@ -70,7 +51,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A session whose start message goes out now.
-    pub(super) fn starting(settings: Settings, now: Instant) -> Self {
+    pub(super) fn starting(settings: Settings, limits: SessionLimits, now: Instant) -> Self {
         let agent = Agent::Expected {
             until: now + settings.start_deadline,
         };
@@ -79,6 +60,7 @@ impl Session {
         };
         Self {
             settings,
+            lifetime: Lifetime::new(limits, Duration::ZERO, now),
             state: State::Open { agent, client },
             status: SessionStatus::Connecting,
             is_node_up: true,
@@ -87,11 +69,18 @@ impl Session {
         }
     }
 
-    /// A session that was going on when the gateway stopped.
-    pub(super) fn restored(settings: Settings, status: SessionStatus, now: Instant) -> Self {
+    /// A session that began `age` ago and was going on when the gateway stopped.
+    pub(super) fn restored(
+        settings: Settings,
+        status: SessionStatus,
+        limits: SessionLimits,
+        age: Duration,
+        now: Instant,
+    ) -> Self {
         let until = now + settings.grace;
         Self {
             settings,
+            lifetime: Lifetime::new(limits, age, now),
             state: State::Open {
                 // Not its fault, so it gets the long wait.
                 agent: Agent::Away {
@@ -251,6 +240,11 @@ impl Session {
         self.note_status();
     }
 
+    /// Tells what data passed; called before [`Session::handle_timeout`].
+    pub(super) fn handle_traffic(&mut self, traffic: &Traffic) {
+        self.lifetime.note(traffic);
+    }
+
     /// The client stopped or resumed taking messages.
     pub(super) fn handle_client_moves(&mut self, moves: bool) {
         if let State::Open {
@@ -296,7 +290,7 @@ impl Session {
         };
         self.actions.push_back(Action::CloseAgent);
         self.actions
-            .push_back(Action::Status(SessionStatus::Terminating));
+            .push_back(Action::Terminating(verdict.details.clone()));
         // A client that is away is not waited for: what it asked for is done.
         let client = matches!(client, Client::Attached).then_some(client);
         self.close(client, true, verdict, now);
@@ -318,7 +312,8 @@ impl Session {
                     Agent::Expected { until } | Agent::Away { until, .. } => Some(*until),
                     Agent::Attached => None,
                 };
-                agent.into_iter().chain(client.until()).min()
+                let ends = agent.into_iter().chain(client.until());
+                ends.chain([self.lifetime.deadline()]).min()
             }
             State::Draining { until, .. } | State::Closing { until, .. } => Some(*until),
             State::Ended => None,
@@ -327,6 +322,9 @@ impl Session {
 
     /// Looks at the clock.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(reason) = self.lifetime.verdict(now) {
+            self.handle_terminate(&reason, now);
+        }
         match &self.state {
             State::Open { agent, client } => match (agent, client.until()) {
                 (Agent::Expected { until }, _) if *until <= now => self.agent_never_came(now),
@@ -335,21 +333,23 @@ impl Session {
                 _ => {}
             },
             State::Draining { until, .. } if *until <= now => self.finish_draining(now),
-            State::Closing { until, .. } if *until <= now => {
-                let State::Closing {
-                    client,
-                    awaits_result,
-                    ..
-                } = &mut self.state
-                else {
-                    return;
-                };
-                *client = None;
-                *awaits_result = false;
-                self.end_if_done();
-            }
+            State::Closing { until, .. } if *until <= now => self.give_up(),
             State::Draining { .. } | State::Closing { .. } | State::Ended => {}
         }
+    }
+
+    /// Neither the client nor the agent's result is waited for any longer.
+    fn give_up(&mut self) {
+        if let State::Closing {
+            client,
+            awaits_result,
+            ..
+        } = &mut self.state
+        {
+            *client = None;
+            *awaits_result = false;
+        }
+        self.end_if_done();
     }
 
     fn agent_never_came(&mut self, now: Instant) {
@@ -387,7 +387,7 @@ impl Session {
         };
         self.actions.push_back(Action::CloseAgent);
         self.actions
-            .push_back(Action::Status(SessionStatus::Terminating));
+            .push_back(Action::Terminating(verdict.details.clone()));
         self.close(None, true, verdict, now);
     }
 

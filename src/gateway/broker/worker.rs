@@ -15,8 +15,12 @@ use super::link::{self, Cut, Link};
 use super::registry::NodeWatch;
 use super::relay::{Notice, Relay, Role};
 use super::session::{Action, Farewell, Session};
+use crate::protocol::wire::control::ChannelClosed;
 use crate::protocol::wire::{PeerFeatures, SessionId};
 use crate::transport::Socket;
+
+/// What the client is told when the agent closed the session without a word of its own.
+pub(super) const CLOSED_BY_AGENT: &str = "The agent ended the session.";
 
 /// What a session can be told.
 pub(super) enum Command {
@@ -100,6 +104,7 @@ impl Worker {
                 Event::Timeout => {
                     let now = Instant::now();
                     self.relay.handle_timeout(now);
+                    self.session.handle_traffic(self.relay.traffic());
                     self.session.handle_timeout(now);
                 }
                 Event::Relay(notice) => self.note(notice),
@@ -178,10 +183,25 @@ impl Worker {
                 self.session.handle_lost(role, cut, now);
             }
             Notice::State(state) => self.session.handle_state(state),
+            Notice::Closed(role, closed) => self.note_closed(role, &closed, now),
             Notice::ClientStalled => self.session.handle_client_moves(false),
             Notice::ClientMoves => self.session.handle_client_moves(true),
             Notice::ClientDrained => self.session.handle_drained(),
         }
+    }
+
+    fn note_closed(&mut self, role: Role, closed: &ChannelClosed, now: Instant) {
+        if closed.session_id != self.id.as_str() {
+            debug!(?role, "channel_closed names another session and is ignored");
+            return;
+        }
+        info!(?role, "end closed the session");
+        let reason = match role {
+            Role::Client => "The client ended the session.",
+            Role::Agent if closed.output.is_empty() => CLOSED_BY_AGENT,
+            Role::Agent => &closed.output,
+        };
+        self.session.handle_terminate(reason, now);
     }
 
     fn note_node(&mut self) {
@@ -208,6 +228,7 @@ impl Worker {
                 self.relay.notify_drained();
             }
             Action::Status(status) => self.hub.ledger.status(&self.id, status).await,
+            Action::Terminating(details) => self.hub.ledger.terminating(&self.id, details).await,
             Action::End(verdict) => {
                 info!(status = verdict.status.as_str(), details = %verdict.details, "session is over");
                 self.hub.ledger.end(&self.id, verdict).await;

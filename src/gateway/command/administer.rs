@@ -32,6 +32,9 @@ pub(super) enum Access {
         /// Make it for the agent of a node with a custom identity instead of a person
         #[arg(long, value_name = "NODE_ID")]
         node: Option<String>,
+        /// User on the hosts that the person's sessions run as, where the preferences enable it
+        #[arg(long, value_name = "USER", conflicts_with = "node")]
+        run_as: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -88,18 +91,26 @@ impl Access {
     /// Runs the command on the state folder `state` and returns what it has to print.
     pub(super) async fn run(self, state: &Path) -> anyhow::Result<String> {
         match self {
-            Self::Create { name, node, json } => {
+            Self::Create {
+                name,
+                node,
+                run_as,
+                json,
+            } => {
                 let (store, now) = (open_store(state)?, SystemTime::now());
                 let key = match node {
                     Some(node) => store.create_node_access_key(&name, &node, now).await?,
-                    None => store.create_access_key(&name, now).await?,
+                    None => {
+                        let run_as = run_as.as_deref();
+                        store.create_access_key(&name, run_as, now).await?
+                    }
                 };
                 Ok(to_profile(&key, json))
             }
             Self::List { json } => {
                 let keys = existing_store(state)?.access_keys().await?;
                 let rows = keys.iter().map(key_row).collect();
-                let columns = ["AccessKeyId", "Name", "Node", "Created", "Revoked"];
+                let columns = ["AccessKeyId", "Name", "Node", "RunAs", "Created", "Revoked"];
                 Ok(to_table(&columns, rows, json))
             }
             Self::Revoke { access_key_id } => {
@@ -193,6 +204,7 @@ fn to_profile(key: &AccessKey, as_json: bool) -> String {
             "SecretAccessKey": key.secret.expose(),
             "Name": key.name,
             "Node": key.node_id,
+            "RunAs": key.run_as,
         }));
     }
     // In the form of the shared credentials file, so that it can be pasted there.
@@ -208,6 +220,7 @@ fn key_row(key: &AccessKey) -> Vec<Option<String>> {
         Some(key.access_key_id.clone()),
         Some(key.name.clone()),
         key.node_id.clone(),
+        key.run_as.clone(),
         Some(date(key.created)),
         key.disabled.map(date),
     ]
@@ -331,6 +344,7 @@ mod tests {
         let create = Access::Create {
             name: "alice".into(),
             node: None,
+            run_as: None,
             json: true,
         };
 
@@ -377,6 +391,7 @@ mod tests {
         let create = Access::Create {
             name: "lab".into(),
             node: Some("i-0123456789abcdef0".into()),
+            run_as: None,
             json: false,
         };
         create.run(state.path()).await.unwrap();

@@ -18,6 +18,9 @@ CREATE TABLE IF NOT EXISTS access_keys (
     disabled_ms   INTEGER
 ) STRICT;
 ";
+pub(super) const RUN_AS_SCHEMA: &str = "
+ALTER TABLE access_keys ADD COLUMN run_as TEXT;
+";
 
 /// Longest name; AWS's limit for user names. The name becomes part of session ids.
 const NAME_LIMIT: usize = 64;
@@ -36,6 +39,9 @@ pub struct AccessKey {
     pub name: String,
     /// The node that speaks with it, or none for a person's key.
     pub node_id: Option<String>,
+    /// User on the hosts that the person's sessions run as, where preferences enable it: what AWS
+    /// reads from the tag `SSMSessionRunAs`.
+    pub run_as: Option<String>,
     /// When it was made.
     pub created: SystemTime,
     /// When it was revoked.
@@ -53,6 +59,14 @@ pub enum AccessError {
         /// The name.
         name: String,
     },
+    /// The user on the hosts cannot be one.
+    #[error(
+        "user {user:?} must have 1 to {NAME_LIMIT} letters, digits and characters of ._-@, and not start with a dash"
+    )]
+    RunAs {
+        /// The user.
+        user: String,
+    },
     /// The node id cannot be used.
     #[error("node id {node_id:?} must be i- or mi- and letters and digits, 8 or 17 of them")]
     NodeId {
@@ -65,16 +79,26 @@ pub enum AccessError {
 }
 
 impl Store {
-    /// Makes a key pair for the person `name`.
+    /// Makes a key pair for the person `name`, whose sessions run as `run_as` on the hosts where
+    /// preferences enable it.
     ///
     /// # Errors
     /// [`AccessError`].
     pub async fn create_access_key(
         &self,
         name: &str,
+        run_as: Option<&str>,
         now: SystemTime,
     ) -> Result<AccessKey, AccessError> {
-        let key = new_key(name, None, now)?;
+        if let Some(user) = run_as.filter(|user| !is_user(user)) {
+            return Err(AccessError::RunAs {
+                user: user.to_owned(),
+            });
+        }
+        let key = AccessKey {
+            run_as: run_as.map(Into::into),
+            ..new_key(name, None, now)?
+        };
         let stored = key.clone();
         self.call(move |connection| insert(connection, &stored))
             .await?;
@@ -172,6 +196,7 @@ fn new_key(name: &str, node_id: Option<String>, now: SystemTime) -> Result<Acces
         secret: Secret::random(BASE64, SECRET_LENGTH),
         name: name.to_owned(),
         node_id,
+        run_as: None,
         created: now,
         disabled: None,
     })
@@ -182,15 +207,21 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_LIMIT).contains(&name.len()) && !name.starts_with('.') && name.chars().all(allowed)
 }
 
+fn is_user(user: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    (1..=NAME_LIMIT).contains(&user.len()) && !user.starts_with('-') && user.chars().all(allowed)
+}
+
 fn insert(connection: &Connection, key: &AccessKey) -> rusqlite::Result<()> {
     connection.execute(
-        "INSERT INTO access_keys (access_key_id, secret, name, node_id, created_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO access_keys (access_key_id, secret, name, node_id, run_as, created_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             key.access_key_id,
             key.secret.expose(),
             key.name,
             key.node_id,
+            key.run_as,
             to_millis(key.created)
         ],
     )?;
@@ -203,6 +234,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AccessKey> {
         secret: Secret::new(row.get::<_, String>("secret")?),
         name: row.get("name")?,
         node_id: row.get("node_id")?,
+        run_as: row.get("run_as")?,
         created: from_millis(row.get("created_ms")?),
         disabled: row.get::<_, Option<i64>>("disabled_ms")?.map(from_millis),
     })
@@ -222,7 +254,7 @@ mod tests {
     async fn created_key_has_the_form_of_an_aws_key_pair_and_is_found_again() {
         let store = Store::open_in_memory().unwrap();
 
-        let key = store.create_access_key("alice", now()).await.unwrap();
+        let key = store.create_access_key("alice", None, now()).await.unwrap();
         let found = store.access_key(&key.access_key_id).await.unwrap().unwrap();
 
         assert!(key.access_key_id.starts_with("AKIA") && key.access_key_id.len() == 20);
@@ -238,15 +270,33 @@ mod tests {
 
         let too_long = "x".repeat(NAME_LIMIT + 1);
         for name in ["", ".hidden", "a b", "a/b", "zoë", &too_long] {
-            let error = store.create_access_key(name, now()).await.unwrap_err();
+            let error = store
+                .create_access_key(name, None, now())
+                .await
+                .unwrap_err();
             assert!(matches!(error, AccessError::Name { .. }), "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn key_names_the_user_that_its_sessions_run_as() {
+        let store = Store::open_in_memory().unwrap();
+        let create = |user| store.create_access_key("alice", Some(user), now());
+
+        let key = create("deploy").await.unwrap();
+
+        let found = store.access_key(&key.access_key_id).await.unwrap().unwrap();
+        assert_eq!(found.run_as.as_deref(), Some("deploy"));
+        for user in ["", "-u", "a b", "a:b", "$(id)"] {
+            let error = create(user).await.unwrap_err();
+            assert!(matches!(error, AccessError::RunAs { .. }), "{user:?}");
         }
     }
 
     #[tokio::test]
     async fn revoked_key_stays_listed_with_the_first_date() {
         let store = Store::open_in_memory().unwrap();
-        let key = store.create_access_key("alice", now()).await.unwrap();
+        let key = store.create_access_key("alice", None, now()).await.unwrap();
         let later = now() + Duration::from_secs(60);
 
         assert!(

@@ -1,4 +1,5 @@
-//! What the gateway remembers: nodes and their credentials, activations, access keys, sessions.
+//! What the gateway remembers: nodes and their credentials, activations, access keys, sessions,
+//! documents.
 //!
 //! One SQLite file, one connection. Every call runs on the blocking pool, so that a slow disk never
 //! holds up the relay. Secrets that must be known in the clear to check a signature (access keys,
@@ -7,6 +8,7 @@
 
 pub mod access;
 pub mod activations;
+pub mod documents;
 pub mod node_credentials;
 pub mod nodes;
 pub mod secret;

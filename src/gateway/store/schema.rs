@@ -5,16 +5,23 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{StoreError, access, activations, node_credentials, nodes, sessions};
+use super::{StoreError, access, activations, documents, node_credentials, nodes, sessions};
 
 /// All migrations in order. What is released here is never edited; a change is a new entry.
-const MIGRATIONS: &[&[&str]] = &[&[
-    nodes::SCHEMA,
-    node_credentials::SCHEMA,
-    activations::SCHEMA,
-    access::SCHEMA,
-    sessions::SCHEMA,
-]];
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        nodes::SCHEMA,
+        node_credentials::SCHEMA,
+        activations::SCHEMA,
+        access::SCHEMA,
+        sessions::SCHEMA,
+    ],
+    &[
+        documents::SCHEMA,
+        sessions::LIMITS_SCHEMA,
+        access::RUN_AS_SCHEMA,
+    ],
+];
 
 /// Brings `connection` to the newest schema.
 ///
@@ -37,4 +44,39 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     transaction.pragma_update(None, "user_version", supported)?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::store::Store;
+    use crate::gateway::store::sessions::{SessionLimits, SessionStatus};
+    use crate::protocol::wire::SessionId;
+
+    #[tokio::test]
+    async fn database_of_the_first_version_is_upgraded_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.db");
+        let old = Connection::open(&path).unwrap();
+        for statements in MIGRATIONS[0] {
+            old.execute_batch(statements).unwrap();
+        }
+        old.execute_batch(
+            "INSERT INTO sessions (session_id, node_id, owner, document_name, reason, status, start_ms)
+             VALUES ('alice-1', 'mi-1', 'arn:alice', 'SSM-SessionManagerRunShell', '', 'Connected', 5);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+
+        for _ in 0..2 {
+            let store = Store::open(&path).unwrap();
+            let id = SessionId::new("alice-1").unwrap();
+            let session = store.session(&id).await.unwrap().unwrap();
+            assert_eq!(session.status, SessionStatus::Connected);
+            assert_eq!(session.limits, SessionLimits::default());
+            let documents = store.documents(None, 10, |_| true).await.unwrap();
+            assert!(documents.items.is_empty());
+        }
+    }
 }

@@ -1,14 +1,17 @@
-//! Sessions: one record each, from the start message to the agent's result and for ever after.
+//! Sessions: one record each, from the start message to the agent's result and for the time that
+//! the history is kept.
 //!
 //! A record ends once: the first of the agent's result and the broker's verdict stays. `confirmed`
 //! says that the agent itself reported the end; until then it has to be told when it comes back.
 
+mod limits;
 mod list;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{OptionalExtension, Row, params};
 
+pub use limits::{Activity, DEFAULT_IDLE_TIMEOUT, SessionLimits};
 pub use list::{Cursor, Selection, SessionFilter};
 
 use super::timestamp::{from_millis, to_millis};
@@ -34,6 +37,10 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (start_ms, session_id);
 CREATE INDEX IF NOT EXISTS sessions_of_node ON sessions (node_id, confirmed);
 ";
+pub(super) const LIMITS_SCHEMA: &str = limits::SCHEMA;
+
+/// How long the record of a session that ended is kept; AWS's time.
+pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How a session stands, in AWS's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +99,8 @@ pub struct SessionRecord {
     pub document_name: String,
     /// Reason the owner gave; may be empty.
     pub reason: String,
+    /// After what time it is ended.
+    pub limits: SessionLimits,
     /// How it stands.
     pub status: SessionStatus,
     /// When it was asked for.
@@ -117,6 +126,7 @@ impl SessionRecord {
             owner: owner.to_owned(),
             document_name: String::new(),
             reason: String::new(),
+            limits: SessionLimits::default(),
             status: SessionStatus::Connecting,
             start: SystemTime::now(),
             end: None,
@@ -148,7 +158,7 @@ pub struct SessionResult {
 }
 
 const COLUMNS: &str = "session_id, node_id, owner, document_name, reason, status, start_ms, \
-                       end_ms, details, exit_code, s3_output, log_output";
+                       end_ms, details, exit_code, s3_output, log_output, idle_ms, max_ms, activity";
 
 impl Store {
     /// Adds a session.
@@ -157,9 +167,10 @@ impl Store {
     /// [`StoreError`], also if there is one with its id.
     pub async fn insert_session(&self, record: SessionRecord) -> Result<(), StoreError> {
         self.call(move |connection| {
+            let (idle_ms, max_ms, activity) = record.limits.columns();
             connection
                 .prepare_cached(&format!(
-                    "INSERT INTO sessions ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"
+                    "INSERT INTO sessions ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)"
                 ))?
                 .execute(params![
                     record.session_id.as_str(),
@@ -174,6 +185,9 @@ impl Store {
                     record.exit_code,
                     record.s3_output,
                     record.log_output,
+                    idle_ms,
+                    max_ms,
+                    activity,
                 ])
                 .map(drop)
         })
@@ -195,6 +209,28 @@ impl Store {
                     "UPDATE sessions SET status = ?2 WHERE session_id = ?1 AND end_ms IS NULL",
                 )?
                 .execute(params![id.as_str(), status.as_str()])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Notes that a session which has not ended was told to, and why.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn terminate_session(
+        &self,
+        id: SessionId,
+        details: String,
+    ) -> Result<(), StoreError> {
+        let status = SessionStatus::Terminating.as_str();
+        self.call(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE sessions SET status = ?2, details = ?3
+                     WHERE session_id = ?1 AND end_ms IS NULL",
+                )?
+                .execute(params![id.as_str(), status, details])
                 .map(drop)
         })
         .await
@@ -224,7 +260,7 @@ impl Store {
     }
 
     /// Notes the agent's result, the first one if it comes more than once. A verdict that stands
-    /// already keeps its status, text and time. Returns whether this node has such a session.
+    /// already keeps its status, text and time, a reason to end its text. Returns whether this node has such a session.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -244,7 +280,7 @@ impl Store {
                     "UPDATE sessions SET
                          confirmed = 1, exit_code = ?3, s3_output = ?4, log_output = ?5,
                          status  = CASE WHEN end_ms IS NULL THEN ?6 ELSE status END,
-                         details = CASE WHEN end_ms IS NULL THEN ?7 ELSE details END,
+                         details = CASE WHEN details = '' AND end_ms IS NULL THEN ?7 ELSE details END,
                          end_ms  = coalesce(end_ms, ?8)
                      WHERE session_id = ?1 AND node_id = ?2 AND confirmed = 0",
                 )?
@@ -297,6 +333,18 @@ impl Store {
         .await
     }
 
+    /// Forgets the sessions that ended longer than [`HISTORY`] before `now`. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_old_sessions(&self, now: SystemTime) -> Result<usize, StoreError> {
+        let before = to_millis(now.checked_sub(HISTORY).unwrap_or(SystemTime::UNIX_EPOCH));
+        self.call(move |connection| {
+            connection.execute("DELETE FROM sessions WHERE end_ms < ?1", [before])
+        })
+        .await
+    }
+
     /// Sessions of a node that ended since `since` without the agent having said so.
     ///
     /// # Errors
@@ -337,6 +385,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
         exit_code: row.get(9)?,
         s3_output: row.get(10)?,
         log_output: row.get(11)?,
+        limits: SessionLimits::read(row)?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod agents;
 mod caller;
+mod documents;
 mod people;
 
 use serde_json::Value;

@@ -1,8 +1,11 @@
 //! What the owner of a channel learns besides payloads.
 
+use bytes::Bytes;
 use serde_json::Value;
 
+use super::cipher::CipherError;
 use crate::protocol::wire::control::ChannelClosed;
+use crate::protocol::wire::handshake::EncryptionContext;
 use crate::protocol::wire::{DecodeError, PeerFeatures};
 
 /// What the owner of a channel learns besides payloads.
@@ -35,6 +38,27 @@ pub enum Event {
     HandshakeFailed(String),
 }
 
+/// A data key that a channel needs of KMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyRequest {
+    /// Client: a new key of 64 bytes.
+    Generate {
+        /// The KMS key that makes it.
+        kms_key_id: String,
+        /// What it is to be bound to.
+        context: EncryptionContext,
+    },
+    /// Agent: the key that the client had made.
+    Decrypt {
+        /// The KMS key that made it.
+        kms_key_id: String,
+        /// The key as KMS encrypted it.
+        ciphertext: Bytes,
+        /// What it is bound to.
+        context: EncryptionContext,
+    },
+}
+
 /// A message that a peer got wrong. The message is ignored and the channel goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
@@ -44,6 +68,13 @@ pub enum ChannelError {
     /// Its type has no business on a data channel in this direction.
     #[error("unexpected message of type {0}")]
     Unexpected(String),
+    /// It does not decrypt. It was not acknowledged.
+    #[error("encrypted message: {0}")]
+    Encrypted(#[from] CipherError),
+    /// It has data in clear, while the key that data has to be encrypted with is still to come. It
+    /// was not acknowledged.
+    #[error("data came before its key")]
+    Unencrypted,
 }
 
 /// Why a payload was not taken for sending.

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::acknowledgements::Acknowledgements;
+use super::cipher::{Cipher, DataKey, is_encrypted};
 use super::envelope::Envelope;
-use super::event::{Event, SendError};
-use super::handshake::{Agent, Handshake};
+use super::event::{Event, KeyRequest, SendError};
+use super::handshake::{Agent, Handshake, Step};
 use super::receive_window::ReceiveWindow;
 use super::send_window::{Kind, SendWindow};
 use super::settings::{Role, Settings, Window};
@@ -63,6 +64,9 @@ pub struct Channel {
     is_connected: bool,
     is_paused: bool,
     handshake: Handshake,
+    /// There from the moment the session is encrypted.
+    cipher: Option<Box<Cipher>>,
+    key_request: Option<KeyRequest>,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
     acknowledgements: Acknowledgements,
@@ -75,6 +79,7 @@ impl Channel {
     /// Makes a channel that is not connected yet.
     pub fn new(settings: Settings, now: Instant) -> Self {
         let role = settings.role;
+        let handshake = Handshake::new(role, &settings.session_id, settings.handshake);
         let mut channel = Self {
             role,
             session_id: settings.session_id,
@@ -85,7 +90,9 @@ impl Channel {
             life: Life::Active,
             is_connected: false,
             is_paused: false,
-            handshake: Handshake::new(role, settings.handshake),
+            handshake,
+            cipher: None,
+            key_request: None,
             send_window: SendWindow::new(settings.send_window, role.first_flags(), now),
             receive_window: ReceiveWindow::new(settings.receive_window),
             acknowledgements: Acknowledgements::default(),
@@ -113,12 +120,7 @@ impl Channel {
         if let Handshake::Agent(agent) = &mut self.handshake
             && let Some(request) = agent.start(now)
         {
-            self.push(
-                PayloadType::HandshakeRequest,
-                request,
-                Kind::HandshakeRequest,
-                now,
-            );
+            self.push_handshake(PayloadType::HandshakeRequest, request, now);
         }
     }
 
@@ -176,9 +178,14 @@ impl Channel {
         if !self.is_publishing() {
             return None;
         }
-        let envelope = &mut self.envelope;
+        let (envelope, cipher) = (&mut self.envelope, &mut self.cipher);
         self.send_window.transmit(now, || {
-            envelope.stream(PayloadType::Output, Bytes::new(), now)
+            let empty = match cipher {
+                // The official plugin breaks on output that is too short to be encrypted.
+                Some(cipher) => cipher.seal(b""),
+                None => Bytes::new(),
+            };
+            envelope.stream(PayloadType::Output, empty, now)
         })
     }
 
@@ -195,6 +202,23 @@ impl Channel {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The data key to get of KMS, once; [`provide_key`](Self::provide_key) takes it.
+    pub fn poll_key_request(&mut self) -> Option<KeyRequest> {
+        self.key_request.take()
+    }
+
+    /// Takes the data key that was asked for, or the reason why there is none. Without an open
+    /// request it changes nothing.
+    pub fn provide_key(&mut self, key: Result<DataKey, String>, now: Instant) {
+        let step = match &mut self.handshake {
+            Handshake::Agent(agent) => agent.handle_key(key, now),
+            Handshake::Client(client) => client.handle_key(key),
+        };
+        if let Some(step) = step {
+            self.follow(step, now);
+        }
     }
 
     /// Bytes of payload that `send` would take within the window now; 0 while full, paused, not open
@@ -228,12 +252,12 @@ impl Channel {
             Payload::Output(mut bytes) | Payload::StdErr(mut bytes) => {
                 while bytes.len() > self.peer.max_payload {
                     let head = bytes.split_to(self.peer.max_payload);
-                    self.push(payload_type, head, Kind::Output, now);
+                    self.push_data(payload_type, head, Kind::Output, now);
                 }
-                self.push(payload_type, bytes, Kind::Output, now);
+                self.push_data(payload_type, bytes, Kind::Output, now);
             }
             Payload::Size(_) | Payload::Flag(_) | Payload::ExitCode(_) => {
-                self.push(payload_type, payload.into_bytes(), Kind::Other, now);
+                self.push_data(payload_type, payload.into_bytes(), Kind::Other, now);
             }
         }
         Ok(())
@@ -251,6 +275,13 @@ impl Channel {
             .envelope
             .service(MessageType::AgentSessionState, payload, now);
         self.service.push_back(message);
+    }
+
+    /// Agent: turns [`Settings::presume_delivery`] off, for a kind that is chosen by what the client
+    /// answers in the handshake.
+    pub fn presume_nothing(&mut self) {
+        self.presume_delivery = false;
+        self.apply_peer();
     }
 
     /// What the other side of the connection announced, learned when connecting.
@@ -296,6 +327,47 @@ impl Channel {
             ready: self.receive_window.ready(),
             acknowledgements: self.acknowledgements.len(),
         }
+    }
+
+    /// Does what the handshake asks for.
+    fn follow(&mut self, step: Step, now: Instant) {
+        match step {
+            Step::Send(payload_type, payload) => {
+                self.push_handshake(payload_type, payload, now);
+            }
+            Step::GetKey(request) => {
+                self.receive_window.distrust_early();
+                self.key_request = Some(request);
+            }
+            Step::Encrypt(cipher, payload_type, payload) => {
+                self.cipher = Some(cipher);
+                self.push_handshake(payload_type, payload, now);
+            }
+            Step::Complete(payload, opened) => {
+                self.push_handshake(PayloadType::HandshakeComplete, payload, now);
+                self.events.push_back(opened);
+            }
+            Step::Fail(text) => self.events.push_back(Event::HandshakeFailed(text)),
+        }
+    }
+
+    fn push_handshake(&mut self, payload_type: PayloadType, payload: Bytes, now: Instant) {
+        let kind = match payload_type {
+            PayloadType::HandshakeRequest | PayloadType::EncryptionChallengeRequest => {
+                Kind::HandshakeRequest
+            }
+            _ => Kind::Handshake,
+        };
+        self.push(payload_type, payload, kind, now);
+    }
+
+    /// Takes data, which is encrypted if the session is.
+    fn push_data(&mut self, payload_type: PayloadType, payload: Bytes, kind: Kind, now: Instant) {
+        let payload = match &mut self.cipher {
+            Some(cipher) if is_encrypted(payload_type) => cipher.seal(&payload),
+            Some(_) | None => payload,
+        };
+        self.push(payload_type, payload, kind, now);
     }
 
     fn push(&mut self, payload_type: PayloadType, payload: Bytes, kind: Kind, now: Instant) {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::acknowledgements::Due;
+use super::cipher::is_encrypted;
 use super::settings::Window;
 use crate::protocol::wire::{MessageId, Payload, PayloadType};
 
@@ -100,6 +101,16 @@ impl ReceiveWindow {
         Arrival::Held
     }
 
+    /// Forgets data that came early in clear: from here on it has to be encrypted.
+    pub(super) fn distrust_early(&mut self) {
+        for content in self.early.values_mut() {
+            if matches!(content, Content::Data(payload) if is_encrypted(payload.payload_type())) {
+                self.early_bytes -= content.bytes();
+                *content = Content::Nothing;
+            }
+        }
+    }
+
     /// The next message among those that came early, if its turn has come and there is room.
     pub(super) fn take_early(&mut self) -> Option<(i64, Content)> {
         let first = self.early.first_entry()?;
@@ -174,6 +185,7 @@ fn payload_bytes(payload: &Payload) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::wire::payload::Flag;
 
     #[test]
     fn message_in_order_is_acknowledged_when_it_is_taken() {
@@ -226,6 +238,21 @@ mod tests {
 
         assert!(window.take().unwrap().1.is_some());
         assert!(window.take().unwrap().1.is_none());
+    }
+
+    #[test]
+    fn early_data_in_clear_is_forgotten_once_it_is_distrusted() {
+        let mut window = window(100, 10);
+        let size = Content::Data(Payload::Flag(Flag::TerminateSession));
+        window.arrive(1, data(b"b"));
+        window.arrive(2, size.clone());
+
+        window.distrust_early();
+
+        assert_eq!(window.early().bytes, 0);
+        assert_eq!(window.arrive(0, data(b"a")), Arrival::Next(data(b"a")));
+        assert_eq!(window.take_early(), Some((1, Content::Nothing)));
+        assert_eq!(window.take_early(), Some((2, size)));
     }
 
     #[test]

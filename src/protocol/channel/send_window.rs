@@ -35,7 +35,7 @@ const SPAN: i64 = 8192;
 pub(super) enum Kind {
     /// Output or error output.
     Output,
-    /// The handshake's request: nothing may follow before it is answered.
+    /// A request of the handshake: nothing may follow before it is answered.
     HandshakeRequest,
     /// Another part of the handshake.
     Handshake,

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::cipher::Randomness;
 use crate::protocol::wire::{PeerFeatures, SessionId};
+
+/// What a client that does not encrypt says when it is asked to.
+const NO_ENCRYPTION: &str = "this client does not support encryption with KMS";
 
 /// Which end this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +30,36 @@ pub enum HandshakeRole {
         session_type: String,
         /// Substituted document properties for `Port`, else null.
         properties: Value,
+        /// Encrypt the data with a key of KMS.
+        encryption: Option<EncryptionRequest>,
     },
     /// Client: answer a handshake if the agent asks for one; else the first output means a shell.
-    Answer,
+    Answer {
+        /// How to encrypt if the agent asks for it, or the reason to give for not being able to.
+        encryption: Result<EncryptionAnswer, String>,
+    },
+}
+
+/// How an agent encrypts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionRequest {
+    /// The KMS key that makes the session's data key.
+    pub kms_key_id: String,
+    /// The agent's own node id; the client has to know the node by the same.
+    pub target_id: String,
+    /// Refuse clients that do not tie the data key to this handshake; the official plugin does not.
+    pub requires_challenge: bool,
+    /// For nonces and challenges.
+    pub randomness: Randomness,
+}
+
+/// How a client encrypts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionAnswer {
+    /// The node, as the session was started on it.
+    pub target_id: String,
+    /// For nonces.
+    pub randomness: Randomness,
 }
 
 /// A number of payload bytes and a number of messages: a bound on them, or how many are held.
@@ -120,11 +151,14 @@ impl Settings {
         }
     }
 
-    /// A client's end with the default windows and a peer nothing is known of.
+    /// A client's end with the default windows and a peer nothing is known of, that does not
+    /// encrypt.
     pub fn client(session_id: SessionId, clock: Clock, seed: u64) -> Self {
         Self {
             role: Role::Client,
-            handshake: HandshakeRole::Answer,
+            handshake: HandshakeRole::Answer {
+                encryption: Err(NO_ENCRYPTION.to_owned()),
+            },
             presume_delivery: false,
             ..Self::agent(session_id, HandshakeRole::None, clock, seed)
         }

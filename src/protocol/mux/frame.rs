@@ -1,4 +1,4 @@
-//! One smux frame.
+//! The header of a smux frame.
 //!
 //! Length and stream id are little-endian, unlike everything else on this wire.
 //!
@@ -6,18 +6,16 @@
 //! |---|---|---|---|
 //! | 0 | 1 | version | 1 |
 //! | 1 | 1 | command | 0 SYN, 1 FIN, 2 PSH, 3 NOP |
-//! | 2 | 2 | length | bytes of payload; 0 for all but PSH |
+//! | 2 | 2 | length | bytes of payload that follow; 0 for all but PSH |
 //! | 4 | 4 | stream id | odd, from 3 on, for streams that the client opens; 0 for NOP |
-//! | 8 | n | payload | |
-
-use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::protocol::wire::DecodeError;
-use crate::protocol::wire::codec::{Reader, check_size};
+use crate::protocol::wire::codec::Reader;
 
-/// Bytes of a frame before its payload.
+/// Bytes of a header.
 pub const HEADER_LENGTH: usize = 8;
-/// Largest payload of a frame: xtaci/smux's default maximum frame size.
+/// Largest payload of a frame that is sent: xtaci/smux's default maximum frame size. It is no limit
+/// for a receiver: xtaci takes whatever the length field can say, and some of its ports send that.
 pub const MAX_PAYLOAD: usize = 32_768;
 
 const VERSION: u8 = 1;
@@ -35,90 +33,75 @@ pub enum Command {
     Nop,
 }
 
-/// One frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// What it does.
+/// What stands before the payload of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// What the frame does.
     pub command: Command,
+    /// Bytes of payload that follow; 0 for all but [`Command::Psh`].
+    pub length: u16,
     /// The stream it belongs to.
     pub stream_id: u32,
-    /// Bytes of the stream; empty but for [`Command::Psh`].
-    pub payload: Bytes,
 }
 
-impl Frame {
-    /// A frame without payload.
+impl Header {
+    /// The header of a frame without payload.
     pub fn bare(command: Command, stream_id: u32) -> Self {
         Self {
             command,
+            length: 0,
             stream_id,
-            payload: Bytes::new(),
         }
     }
 
-    /// Appends the encoded frame to `out`.
-    ///
-    /// # Errors
-    /// [`DecodeError::TooLarge`] if the payload is above [`MAX_PAYLOAD`]; nothing was written.
-    pub fn encode_into(&self, out: &mut BytesMut) -> Result<(), DecodeError> {
-        check_size("smux frame", self.payload.len(), MAX_PAYLOAD)?;
-        let length = u16::try_from(self.payload.len()).expect("checked against 32768 above");
-        out.reserve(HEADER_LENGTH + self.payload.len());
-        out.put_u8(VERSION);
-        out.put_u8(match self.command {
+    /// The header's bytes.
+    pub fn encode(self) -> [u8; HEADER_LENGTH] {
+        let command = match self.command {
             Command::Syn => 0,
             Command::Fin => 1,
             Command::Psh => 2,
             Command::Nop => 3,
-        });
-        out.put_u16_le(length);
-        out.put_u32_le(self.stream_id);
-        out.put_slice(&self.payload);
-        Ok(())
+        };
+        let [length_low, length_high] = self.length.to_le_bytes();
+        let [a, b, c, d] = self.stream_id.to_le_bytes();
+        [VERSION, command, length_low, length_high, a, b, c, d]
     }
 
-    /// Takes one frame off the front of `buffer`, which holds a byte stream cut at any place.
-    /// `Ok(None)` means that more bytes are needed; nothing was taken.
+    /// Reads a header.
     ///
     /// # Errors
-    /// [`DecodeError`] for another version, an unknown command or a payload above [`MAX_PAYLOAD`].
-    /// The byte stream cannot be followed any further.
-    pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, DecodeError> {
-        if buffer.len() < HEADER_LENGTH {
-            return Ok(None);
-        }
-        let mut reader = Reader::new(buffer);
+    /// [`DecodeError`] for another version, an unknown command, and a payload where there is none. The
+    /// byte stream cannot be followed any further.
+    pub fn decode(bytes: [u8; HEADER_LENGTH]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(&bytes);
         let [version, command] = reader.take("smux version and command")?;
-        let length = usize::from(u16::from_le_bytes(reader.take("smux length")?));
+        let length = u16::from_le_bytes(reader.take("smux length")?);
         let stream_id = u32::from_le_bytes(reader.take("smux stream id")?);
         if version != VERSION {
-            return Err(DecodeError::Invalid {
-                what: "smux version",
-                detail: format!("{version} is not {VERSION}"),
-            });
+            return Err(invalid("smux version", version));
         }
         let command = match command {
             0 => Command::Syn,
             1 => Command::Fin,
             2 => Command::Psh,
             3 => Command::Nop,
-            other => {
-                return Err(DecodeError::Invalid {
-                    what: "smux command",
-                    detail: format!("{other} is unknown"),
-                });
-            }
+            other => return Err(invalid("smux command", other)),
         };
-        check_size("smux frame", length, MAX_PAYLOAD)?;
-        if buffer.len() < HEADER_LENGTH + length {
-            return Ok(None);
+        // xtaci does not look at the length of these: it would read the next header right behind.
+        if command != Command::Psh && length != 0 {
+            return Err(invalid("smux length of a frame without payload", length));
         }
-        let mut frame = buffer.split_to(HEADER_LENGTH + length);
-        let payload = frame.split_off(HEADER_LENGTH).freeze();
-        Ok(Some(Self {
+        Ok(Self {
             command,
+            length,
             stream_id,
-            payload,
-        }))
+        })
+    }
+}
+
+fn invalid(what: &'static str, got: impl Into<u32>) -> DecodeError {
+    DecodeError::Invalid {
+        what,
+        detail: format!("got {}", got.into()),
     }
 }

@@ -6,6 +6,8 @@
 //! - A client puts the same text into the member `Features` of its open message.
 //! - The gateway passes what the attached client said to the agent as the payload of
 //!   `start_publication`, which the reference agent ignores.
+//! - An agent puts it into the handshake request of a port session, as the member
+//!   [`FEATURES_PROPERTY`] of the properties; the official plugin ignores it there.
 //!
 //! The text is a comma-separated list: `max-payload=32768, exit-code, reacknowledge`. Unknown items
 //! are ignored.
@@ -16,6 +18,9 @@ use super::codec::DecodeError;
 
 /// Response header of a WebSocket upgrade that carries the gateway's features.
 pub const FEATURES_HEADER: &str = "x-ssm-features";
+
+/// Member of a port session's properties in the handshake request that carries the agent's features.
+pub const FEATURES_PROPERTY: &str = "ssmFeatures";
 
 /// Payload size that every known peer accepts, in bytes (the reference reads 1024 at a time).
 pub const BASE_PAYLOAD: usize = 1024;
@@ -33,6 +38,9 @@ pub struct PeerFeatures {
     pub reacknowledge: bool,
     /// It takes an empty output message as the sign that a shell is coming.
     pub empty_output: bool,
+    /// To it a FIN in a multiplexed port session ends one direction of a stream, and a second one the
+    /// other. To the reference's ends the first one ends both.
+    pub half_close: bool,
 }
 
 impl Default for PeerFeatures {
@@ -42,6 +50,7 @@ impl Default for PeerFeatures {
             exit_code: false,
             reacknowledge: false,
             empty_output: false,
+            half_close: false,
         }
     }
 }
@@ -54,6 +63,7 @@ impl PeerFeatures {
             exit_code: true,
             reacknowledge: true,
             empty_output: true,
+            half_close: true,
         }
     }
 
@@ -76,6 +86,7 @@ impl PeerFeatures {
                 ("exit-code", _) => features.exit_code = true,
                 ("reacknowledge", _) => features.reacknowledge = true,
                 ("empty-output", _) => features.empty_output = true,
+                ("half-close", _) => features.half_close = true,
                 _ => {}
             }
         }
@@ -90,6 +101,7 @@ impl fmt::Display for PeerFeatures {
             (self.exit_code, "exit-code"),
             (self.reacknowledge, "reacknowledge"),
             (self.empty_output, "empty-output"),
+            (self.half_close, "half-close"),
         ] {
             if announced {
                 write!(f, ", {name}")?;

@@ -7,10 +7,15 @@
 //! | 7 | agent to client | [`HandshakeComplete`] |
 //! | 8, 9 | agent to client and back | [`EncryptionChallenge`] |
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codec::{DecodeError, Limit, from_json, to_json};
+use super::id::SessionId;
 
 /// Action that names the session type and hands over its properties; always asked first.
 pub const ACTION_SESSION_TYPE: &str = "SessionType";
@@ -46,6 +51,70 @@ pub struct SessionTypeRequest {
     /// The substituted document properties for `Port`, else null.
     #[serde(default)]
     pub properties: Value,
+}
+
+/// Parameters of [`ACTION_KMS_ENCRYPTION`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KmsEncryptionRequest {
+    /// The KMS key that is to make the data key.
+    #[serde(rename = "KMSKeyId")]
+    pub kms_key_id: String,
+    /// Base64 of random bytes; agents before the challenge was invented send none.
+    #[serde(rename = "Challenge", default)]
+    pub challenge: String,
+}
+
+/// Result of [`ACTION_KMS_ENCRYPTION`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KmsEncryptionResult {
+    /// The data key as KMS encrypted it, in base64.
+    #[serde(rename = "KMSCipherTextKey")]
+    pub cipher_text_key: String,
+    /// Never set by anybody known.
+    #[serde(rename = "KMSCipherTextHash", default)]
+    pub cipher_text_hash: Option<String>,
+    /// The key was made with the request's challenge in its encryption context.
+    #[serde(rename = "ChallengeAcknowledgement", default)]
+    pub challenge_acknowledgement: bool,
+}
+
+impl KmsEncryptionResult {
+    /// The result for a data key that KMS encrypted to `ciphertext`.
+    pub fn new(ciphertext: &[u8], challenge_acknowledgement: bool) -> Self {
+        Self {
+            cipher_text_key: BASE64.encode(ciphertext),
+            cipher_text_hash: None,
+            challenge_acknowledgement,
+        }
+    }
+
+    /// The encrypted data key.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] if it is no base64.
+    pub fn ciphertext(&self) -> Result<Vec<u8>, DecodeError> {
+        from_base64("encrypted data key", &self.cipher_text_key)
+    }
+}
+
+/// What a data key is bound to: KMS decrypts it only for the same.
+pub type EncryptionContext = BTreeMap<&'static str, String>;
+
+/// The encryption context of a session's data key. `challenge` is the request's, if the client
+/// acknowledges it.
+pub fn encryption_context(
+    session_id: &SessionId,
+    target_id: &str,
+    challenge: Option<&str>,
+) -> EncryptionContext {
+    let mut context = BTreeMap::from([
+        ("aws:ssm:SessionId", session_id.to_string()),
+        ("aws:ssm:TargetId", target_id.to_owned()),
+    ]);
+    if let Some(challenge) = challenge {
+        context.insert("aws:ssm:RandomChallenge", challenge.to_owned());
+    }
+    context
 }
 
 /// Client to agent: what I did.
@@ -103,6 +172,30 @@ pub struct HandshakeComplete {
 pub struct EncryptionChallenge {
     /// Base64 of the encrypted challenge.
     pub challenge: String,
+}
+
+impl EncryptionChallenge {
+    /// The payload for an encrypted challenge.
+    pub fn new(encrypted: &[u8]) -> Self {
+        Self {
+            challenge: BASE64.encode(encrypted),
+        }
+    }
+
+    /// The encrypted challenge.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] if it is no base64.
+    pub fn encrypted(&self) -> Result<Vec<u8>, DecodeError> {
+        from_base64("encryption challenge", &self.challenge)
+    }
+}
+
+fn from_base64(what: &'static str, text: &str) -> Result<Vec<u8>, DecodeError> {
+    BASE64.decode(text).map_err(|error| DecodeError::Invalid {
+        what,
+        detail: error.to_string(),
+    })
 }
 
 macro_rules! json_payload {

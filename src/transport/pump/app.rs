@@ -137,6 +137,7 @@ impl App {
                 Poll::Pending => return false,
                 Poll::Ready(Some(Outgoing::Payload(payload))) => self.held = Some(payload),
                 Poll::Ready(Some(Outgoing::State(state))) => channel.send_state(state, now),
+                Poll::Ready(Some(Outgoing::PresumeNothing)) => channel.presume_nothing(),
                 Poll::Ready(Some(Outgoing::Close)) => {
                     if self.drained().is_none() {
                         self.life = Life::Closing;

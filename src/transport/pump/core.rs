@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use super::app::App;
+use super::keys::Keys;
 use super::link::{Cut, Link};
 use super::redial::Redial;
 use super::timer::Timer;
@@ -29,6 +30,7 @@ const LAST_DELIVERY_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Core {
     channel: Channel,
     app: App,
+    keys: Keys,
     timer: Timer,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The gateway closed the session: a cut needs no new connection.
@@ -47,12 +49,14 @@ impl Core {
     pub(super) fn new(
         channel: Channel,
         app: App,
+        keys: Keys,
         cancel: &CancellationToken,
         over: CancellationToken,
     ) -> Self {
         Self {
             channel,
             app,
+            keys,
             timer: Timer::new(),
             cancelled: Box::pin(cancel.clone().cancelled_owned()),
             closed_by_peer: false,
@@ -73,7 +77,8 @@ impl Core {
                 Err(end) => return self.conclude(end).await,
             };
             let now = Instant::now();
-            let mut link = Link::new(connected.socket, &settings, now);
+            let is_ours = connected.features.reacknowledge;
+            let mut link = Link::new(connected.socket, &settings, is_ours, now);
             self.channel.set_peer(connected.features);
             self.channel.handle_connected(now.into_std());
             self.app.notify(Incoming::Connected);
@@ -213,6 +218,7 @@ impl Core {
             return Err(PumpEnd::Cancelled);
         }
         let std_now = now.into_std();
+        let got_key = self.keys.serve(&mut self.channel, cx, std_now);
         let more_outgoing = self.app.take_outgoing(&mut self.channel, cx, std_now);
         self.collect_events();
         let more_incoming = self.app.deliver(&mut self.channel, cx, std_now);
@@ -223,7 +229,7 @@ impl Core {
             debug!("the session left its channel without closing it");
             return Err(PumpEnd::Closed { drained: false });
         }
-        Ok(more_outgoing || more_incoming)
+        Ok(got_key || more_outgoing || more_incoming)
     }
 
     fn transmit(&mut self, link: &mut Link, cx: &mut Context<'_>, now: Instant) -> Result<(), Cut> {

@@ -7,13 +7,21 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::{ConnectError, Connected, Connector, PumpEnd};
-use crate::runtime::backoff::Backoff;
+use crate::runtime::backoff::{self, Backoff};
+
+/// How long after a cut somebody is likely to sit there and wait …
+const EAGER_FOR: Duration = Duration::from_secs(120);
+/// … and the longest wait between two attempts meanwhile: the session answers within 2 s of the
+/// network being back.
+const EAGER_WAIT: Duration = Duration::from_secs(1);
 
 /// Makes connections with jittered waits between attempts, until the time for it is over.
 pub(super) struct Redial<C> {
     connector: C,
     patience: Duration,
     backoff: Backoff,
+    /// Until when the back-off is a short one, after a good connection was cut.
+    eager_until: Option<Instant>,
     attempt: u32,
     give_up: Instant,
     /// The first attempt of all is made at once. After a cut even the first one waits a little:
@@ -27,6 +35,7 @@ impl<C: Connector> Redial<C> {
             connector,
             patience,
             backoff: Backoff::default(),
+            eager_until: None,
             attempt: 0,
             give_up: now + patience,
             wait_first: false,
@@ -36,7 +45,8 @@ impl<C: Connector> Redial<C> {
     /// A connection that lived for `age` was lost. Returns until when others will be tried.
     pub(super) fn lost(&mut self, was_proven: bool, age: Duration, now: Instant) -> Instant {
         if was_proven {
-            self.backoff.reset();
+            self.backoff = Backoff::new(backoff::INITIAL, EAGER_WAIT);
+            self.eager_until = Some(now + EAGER_FOR);
             self.give_up = now + self.patience;
         } else {
             self.give_up += age;
@@ -50,7 +60,7 @@ impl<C: Connector> Redial<C> {
         let mut failure = None;
         loop {
             if self.wait_first {
-                let next = Instant::now() + self.backoff.next_wait();
+                let next = Instant::now() + self.next_wait();
                 sleep_until(next.min(self.give_up)).await;
                 if self.give_up <= Instant::now() {
                     let error = failure.unwrap_or_else(|| self.out_of_time());
@@ -77,6 +87,17 @@ impl<C: Connector> Redial<C> {
                 Err(_) => debug!(attempt, "no connection in time"),
             }
         }
+    }
+
+    fn next_wait(&mut self) -> Duration {
+        if self
+            .eager_until
+            .is_some_and(|until| until <= Instant::now())
+        {
+            self.eager_until = None;
+            self.backoff = Backoff::new(EAGER_WAIT, backoff::MAX);
+        }
+        self.backoff.next_wait()
     }
 
     fn out_of_time(&self) -> ConnectError {

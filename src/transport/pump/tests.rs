@@ -1,8 +1,9 @@
 mod bench;
+mod encryption;
 
 use super::*;
 
-use futures_util::SinkExt;
+use futures_util::{FutureExt as _, SinkExt, StreamExt as _};
 use http::HeaderMap;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
@@ -12,6 +13,16 @@ use crate::transport::testing::{Identity, accept, socket_pair};
 use crate::transport::websocket::dial;
 
 const MIB: usize = 1 << 20;
+
+/// Sign of life of our own peers, see `link`.
+const OURS_PING: Duration = Duration::from_secs(8);
+const OURS_SILENT: Duration = Duration::from_secs(13);
+
+fn online(end: End, socket: Socket, is_ours: bool) -> Running {
+    let give = if is_ours { give } else { give_foreign };
+    give(&end.script, socket);
+    end.start()
+}
 
 #[tokio::test]
 async fn payloads_cross_in_both_directions_in_order() {
@@ -108,30 +119,70 @@ async fn after_a_cut_it_dials_again_and_sends_what_was_not_acknowledged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_noticed_after_the_read_timeout_although_it_takes_our_pings() {
-    let (near, _silent) = socket_pair(64 << 10).await;
-    let mut agent = End::agent().online(near);
-    agent.wait_connected().await;
-    let connected = Instant::now();
+    for (is_ours, limit) in [(false, settings().read_timeout), (true, OURS_SILENT)] {
+        let (near, _silent) = socket_pair(64 << 10).await;
+        let mut agent = online(End::agent(), near, is_ours);
+        agent.wait_connected().await;
+        let connected = Instant::now();
 
-    agent.wait_disconnected().await;
+        agent.wait_disconnected().await;
 
-    assert_eq!(connected.elapsed(), settings().read_timeout);
+        assert_eq!(connected.elapsed(), limit);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn pongs_keep_an_idle_connection_alive() {
-    let (near, mut peer) = socket_pair(64 << 10).await;
-    let mut agent = End::agent().online(near);
-    agent.wait_connected().await;
-    let connected = Instant::now();
+    for (is_ours, interval) in [(false, settings().ping_interval), (true, OURS_PING)] {
+        let (near, mut peer) = socket_pair(64 << 10).await;
+        let mut agent = online(End::agent(), near, is_ours);
+        agent.wait_connected().await;
+        let connected = Instant::now();
 
-    // Reading is what answers the pings.
-    for _ in 0..5 {
-        assert_eq!(next_frame(&mut peer).await, Frame::Ping("keepalive".into()));
+        // Reading is what answers the pings.
+        for _ in 0..5 {
+            assert_eq!(next_frame(&mut peer).await, Frame::Ping("keepalive".into()));
+        }
+
+        assert_eq!(connected.elapsed(), interval * 5);
+        assert_eq!(agent.attempts(), [0]);
     }
+}
 
-    assert_eq!(connected.elapsed(), settings().ping_interval * 5);
-    assert_eq!(agent.attempts(), [0]);
+#[tokio::test(start_paused = true)]
+async fn a_peer_of_ours_that_is_heard_is_not_pinged() {
+    let (near, mut peer) = socket_pair(64 << 10).await;
+    let mut client = online(End::client(), near, true);
+    client.wait_connected().await;
+
+    for number in 0..20 {
+        tokio::time::sleep(OURS_PING - Duration::from_millis(1)).await;
+        peer.send(stream_message(number, b".")).await.unwrap();
+    }
+    client.received(20).await;
+
+    let frames = std::iter::from_fn(|| peer.next().now_or_never());
+    let pings = frames.filter(|frame| matches!(frame, Some(Ok(Frame::Ping(_)))));
+    assert_eq!(pings.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_session_is_there_again_within_two_seconds_of_its_network() {
+    let (near, peer) = socket_pair(64 << 10).await;
+    let mut agent = online(End::agent(), near, true);
+    agent.wait_connected().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    drop(peer);
+    agent.wait_disconnected().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let (near, _peer) = socket_pair(64 << 10).await;
+
+    let is_back = Instant::now();
+    agent.give(near);
+    agent.wait_connected().await;
+
+    assert!(is_back.elapsed() <= Duration::from_secs(1));
+    assert!(agent.attempts().len() < 120, "{:?}", agent.attempts());
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,10 @@ use crate::runtime::proxy::Proxy;
 /// How long one address may take before the next one is tried beside it (RFC 8305 advises 250 ms).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
 
+/// How long nobody may answer until all addresses are tried once more, beside the attempts that
+/// still run.
+const ANOTHER_ROUND: Duration = Duration::from_secs(1);
+
 /// Connects to the first address of `host` that answers.
 pub(super) async fn tcp(host: &str, port: u16) -> Result<Box<dyn Stream>, DialError> {
     let lookup = timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await;
@@ -105,9 +109,10 @@ fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries the addresses one after the other, each with a head start on the next.
+/// Tries the addresses one after the other, each with a head start on the next, and all of them
+/// again after a while: the kernel repeats a lost attempt at growing distances only.
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
+    let mut waiting = addresses.clone().into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
     loop {
@@ -122,6 +127,9 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
                 Err(error) => failure = error,
             },
             () = sleep(ADDRESS_STAGGER), if waiting.len() > 0 => {}
+            () = sleep(ANOTHER_ROUND), if waiting.len() == 0 => {
+                waiting = addresses.clone().into_iter();
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import logging
 import os
 import pty
 import re
@@ -25,9 +26,14 @@ import time
 import boto3
 import botocore.exceptions
 from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+from wire import Relay
 
 PROGRAMS = os.path.abspath(sys.argv[1])
 DEADLINE = 30.0
+# Moto's server says every request.
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 class Failure(Exception):
@@ -57,14 +63,19 @@ class World:
         self.root = tempfile.mkdtemp(prefix="ssm-aws-")
         self.processes = []
         self.log = open(os.path.join(self.root, "log"), "wb")
+        self.moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 
     def start(self):
         state = self.path("gateway")
-        gateway = self.spawn(["ssm-gateway", "serve", "--state", state, "--listen", "127.0.0.1:0"], subprocess.PIPE)
+        gateway = self.spawn(["ssm-gateway", "serve", "--state", state, "--listen", "127.0.0.1:0",
+                              "--plain-listen", "127.0.0.1:0"], subprocess.PIPE)
         line = gateway.stdout.readline().decode()
         found = re.search(r"https://[0-9.:]+", line)
         check(found, f"the gateway said {line!r} instead of its address")
         self.url = found.group(0)
+        self.plain_url = re.search(r"http://[0-9.:]+", gateway.stdout.readline().decode()).group(0)
+        self.moto.start()
+        self.aws_url = "http://%s:%d" % self.moto.get_host_and_port()
         self.ca = os.path.join(state, "ca.pem")
         created = subprocess.run([self.program("ssm-gateway"), "access", "create", "tester", "--json", "--state", state],
                                  check=True, capture_output=True)
@@ -81,6 +92,7 @@ class World:
             "AWS_CA_BUNDLE": self.ca,
             "SSL_CERT_FILE": self.ca,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL_KMS": self.aws_url,
         }
         self.ssm = self.client(key["AccessKeyId"], key["SecretAccessKey"])
 
@@ -94,7 +106,7 @@ class World:
         config = self.path("agent.json")
         with open(config, "w") as file:
             json.dump({"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
-                       "Identity": {"ConsumptionOrder": ["OnPrem"]},
+                       "Identity": {"ConsumptionOrder": ["OnPrem"]}, "Kms": {"Endpoint": self.aws_url},
                        "SsmAgent": {"Session": {"DefaultUser": "self"}}}, file)
         self.agent_arguments = ["--config", config, "--state-dir", self.path("agent"), "--log-dir", self.path("agent-log")]
         registered = subprocess.run(
@@ -129,6 +141,7 @@ class World:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+        self.moto.stop()
         self.log.close()
 
 
@@ -373,8 +386,229 @@ def killed_agent_ends_the_cli_within_ten_seconds(world, aws):
                lambda: world.ssm.get_connection_status(Target=world.node)["Status"] == "connected")
 
 
-API_STORIES = [boto3_sees_the_node_and_its_sessions, boto3_gets_errors_in_awss_shapes, boto3_pages_through_activations]
-CLI_STORIES = [cli_shell_works, cli_paste_of_a_megabyte_loses_nothing, cli_recording_replays_byte_for_byte,
+def session_document(**members):
+    return json.dumps({"schemaVersion": "1.0", "sessionType": "Standard_Stream", **members})
+
+
+def boto3_writes_reads_and_deletes_documents(world):
+    ssm = world.ssm
+    parameters = {"port": {"type": "String", "default": "22", "allowedPattern": "^[0-9]+$"}}
+    made = ssm.create_document(Name="Story-Doc", DocumentType="Session", VersionName="one",
+                               Content=session_document(description="first", parameters=parameters),
+                               Tags=[{"Key": "of", "Value": "story"}])["DocumentDescription"]
+    check(made["Status"] == "Active" and made["HashType"] == "Sha256" and made["DocumentVersion"] == "1", f"{made}")
+    check(made["Parameters"] == [{"Name": "port", "Type": "String", "DefaultValue": "22"}], f"{made}")
+    try:
+        for call, arguments, error in [
+                (ssm.create_document, {"DocumentType": "Session", "Content": session_document()},
+                 ssm.exceptions.DocumentAlreadyExists),
+                (ssm.update_document, {"Content": session_document(description="first", parameters=parameters)},
+                 ssm.exceptions.DuplicateDocumentContent),
+                (ssm.update_document, {"Content": session_document(), "VersionName": "one"},
+                 ssm.exceptions.DuplicateDocumentVersionName),
+                (ssm.update_document, {"Content": "{"}, ssm.exceptions.InvalidDocumentContent),
+                (ssm.update_document, {"Content": session_document(schemaVersion="2.2")},
+                 ssm.exceptions.InvalidDocumentSchemaVersion),
+                (ssm.update_document, {"Content": session_document(description="x" * 65536)},
+                 ssm.exceptions.MaxDocumentSizeExceeded),
+                (ssm.update_document_default_version, {"DocumentVersion": "9"}, ssm.exceptions.InvalidDocumentVersion),
+                (ssm.get_document, {"DocumentVersion": "9"}, ssm.exceptions.InvalidDocumentVersion),
+                (ssm.delete_document, {"DocumentVersion": "1"}, ssm.exceptions.InvalidDocumentOperation)]:
+            try:
+                call(Name="Story-Doc", **arguments)
+            except error:
+                continue
+            raise Failure(f"{arguments} was not refused with {error.__name__}")
+        yaml = "schemaVersion: '1.0'\nsessionType: Standard_Stream\ndescription: second\n"
+        ssm.update_document(Name="Story-Doc", DocumentVersion="$LATEST", DocumentFormat="YAML", Content=yaml)
+        check(json.loads(ssm.get_document(Name="Story-Doc")["Content"])["description"] == "first", "the default version")
+        latest = ssm.get_document(Name="Story-Doc", DocumentVersion="$LATEST", DocumentFormat="YAML")
+        check(latest["Content"] == yaml and latest["DocumentVersion"] == "2", f"{latest}")
+        ssm.update_document_default_version(Name="Story-Doc", DocumentVersion="2")
+        described = ssm.describe_document(Name="Story-Doc")["Document"]
+        check(described["Description"] == "second" and described["DefaultVersion"] == "2", f"{described}")
+        pages = ssm.get_paginator("list_document_versions").paginate(Name="Story-Doc", PaginationConfig={"PageSize": 1})
+        versions = [(version["DocumentVersion"], version["IsDefaultVersion"])
+                    for page in pages for version in page["DocumentVersions"]]
+        check(versions == [("2", True), ("1", False)], f"{versions}")
+        ssm.delete_document(Name="Story-Doc", DocumentVersion="1")
+    finally:
+        ssm.delete_document(Name="Story-Doc")
+    check(error_code(ssm.get_document, Name="Story-Doc") == "InvalidDocument", "it is gone")
+
+
+def boto3_lists_the_documents_of_amazon_and_its_own(world):
+    ssm = world.ssm
+    ssm.create_document(Name="Story-List", DocumentType="Session", Content=session_document())
+    try:
+        def names(*filters):
+            pages = ssm.get_paginator("list_documents").paginate(Filters=list(filters), PaginationConfig={"PageSize": 3})
+            return [document["Name"] for page in pages for document in page["DocumentIdentifiers"]]
+        own = {"Key": "Owner", "Values": ["Self"]}
+        check(names(own) == ["Story-List"], f"{names(own)}")
+        amazon = names({"Key": "Owner", "Values": ["Amazon"]})
+        for name in ["AWS-StartSSHSession", "AWS-StartPortForwardingSession", "AWS-StartInteractiveCommand",
+                     "AWS-StartPortForwardingSessionToRemoteHost", "AWS-StartNonInteractiveCommand"]:
+            check(name in amazon, f"{name} is not in {amazon}")
+            check(error_code(ssm.delete_document, Name=name) == "InvalidDocumentOperation", f"{name} is read-only")
+        check(names({"Key": "Name", "Values": ["Story"]}) == ["Story-List"], "by the beginning of the name")
+    finally:
+        ssm.delete_document(Name="Story-List")
+
+
+def cli_manages_documents(world, aws):
+    def ssm(*arguments):
+        done = subprocess.run([aws, "ssm", *arguments, "--endpoint-url", world.url, "--output", "json"],
+                              env=world.environment, capture_output=True)
+        check(done.returncode == 0, f"{arguments}: {done.stderr.decode()}")
+        return json.loads(done.stdout or b"{}")
+
+    with open(world.path("document.json"), "w") as file:
+        file.write(session_document(description="from a file"))
+    content = "file://" + world.path("document.json")
+    ssm("create-document", "--name", "Cli-Doc", "--document-type", "Session", "--content", content)
+    try:
+        with open(world.path("document.json"), "w") as file:
+            file.write(session_document(description="changed"))
+        ssm("update-document", "--name", "Cli-Doc", "--content", content, "--document-version", "$LATEST")
+        ssm("update-document-default-version", "--name", "Cli-Doc", "--document-version", "2")
+        described = ssm("describe-document", "--name", "Cli-Doc")["Document"]
+        check(described["Description"] == "changed" and described["LatestVersion"] == "2", f"{described}")
+        check("changed" in ssm("get-document", "--name", "Cli-Doc")["Content"], "the content")
+        listed = ssm("list-documents", "--filters", "Key=Owner,Values=Self")["DocumentIdentifiers"]
+        check("Cli-Doc" in [document["Name"] for document in listed], f"{listed}")
+        check(len(ssm("list-document-versions", "--name", "Cli-Doc")["DocumentVersions"]) == 2, "two versions")
+    finally:
+        ssm("delete-document", "--name", "Cli-Doc")
+
+
+def preferences_of_the_account_reach_the_shell(world, aws):
+    name = "SSM-SessionManagerRunShell"
+    world.ssm.create_document(Name=name, DocumentType="Session", Content=session_document(
+        inputs={"shellProfile": {"linux": "echo first-$((6*7))"}}))
+    try:
+        # Nothing but update-document, as AWS's guide has it.
+        world.ssm.update_document(Name=name, DocumentVersion="$LATEST", Content=session_document(
+            inputs={"shellProfile": {"linux": "echo second-$((6*7))"}}))
+        terminal = start_cli_shell(world, aws)
+        terminal.expect(rb"second-42\r\n")
+        terminal.send(b"exit\r")
+        terminal.wait()
+    finally:
+        world.ssm.delete_document(Name=name)
+
+
+def idle_and_old_sessions_end_with_a_reason(world, aws):
+    ssm = world.ssm
+    documents = {"Story-Idle": {"idleSessionTimeout": "1"}, "Story-Old": {"maxSessionDuration": "1"}}
+    for name, inputs in documents.items():
+        ssm.create_document(Name=name, DocumentType="Session", Content=session_document(inputs=inputs))
+    try:
+        began = time.monotonic()
+        terminals = {name: Terminal([aws, "ssm", "start-session", "--target", world.node, "--document-name", name,
+                                     "--endpoint-url", world.url], world.environment) for name in documents}
+        idle, old = terminals["Story-Idle"], terminals["Story-Old"]
+        for terminal in terminals.values():
+            terminal.expect(rb"[$#] ")
+        # Output alone keeps no terminal alive.
+        idle.send(b"while sleep 5; do echo busy; done\r")
+        active = ssm.describe_sessions(State="Active")["Sessions"]
+        check("1" in [session.get("MaxSessionDuration") for session in active], f"{active}")
+        while time.monotonic() - began < 58:
+            old.send(b"true\r")
+            idle.read(0.5)
+        idle.expect(rb"Your session timed out due to inactivity and has been terminated\.", deadline=15)
+        old.expect(rb"Your session reached its maximum duration of 1 minute", deadline=15)
+        took = time.monotonic() - began
+        check(took < 70, f"{took:.0f} s")
+        for terminal in terminals.values():
+            terminal.wait()
+        details = {session["DocumentName"]: session for session in eventually(
+            "both are in the history", lambda: [
+                session for session in ssm.describe_sessions(State="History")["Sessions"]
+                if session["DocumentName"] in documents and session["Status"] == "Terminated"])}
+        check("inactivity" in details["Story-Idle"]["Details"], f"{details}")
+        check("maximum duration" in details["Story-Old"]["Details"], f"{details}")
+    finally:
+        for name in documents:
+            ssm.delete_document(Name=name)
+
+
+class Encryption:
+    """Preferences that name a key of KMS, for as long as the block runs."""
+
+    def __init__(self, world, key=None):
+        self.ssm = world.ssm
+        kms = boto3.client("kms", endpoint_url=world.aws_url, region_name="us-east-1", aws_access_key_id="any",
+                           aws_secret_access_key="any")
+        self.key = key or kms.create_key()["KeyMetadata"]["Arn"]
+
+    def __enter__(self):
+        self.ssm.create_document(Name="SSM-SessionManagerRunShell", DocumentType="Session",
+                                 Content=session_document(inputs={"kmsKeyId": self.key}))
+
+    def __exit__(self, *_):
+        self.ssm.delete_document(Name="SSM-SessionManagerRunShell")
+
+
+def encrypted_shell_works(world, aws):
+    with Encryption(world):
+        terminal = start_cli_shell(world, aws, rows=31, cols=97)
+        check(b"This session is encrypted using AWS KMS." in terminal.seen, "the person is told")
+        terminal.run("stty size", rb"[\r\n]31 97\r\n")
+        terminal.resize(40, 120)
+        eventually("the new size arrives",
+                   lambda: re.search(rb"40 120\r\n", terminal.run("stty size", rb"\d+ \d+\r\n").string[-200:]))
+        terminal.run("seq 1 20000 | md5sum; echo do''ne",
+                     hashlib.md5(b"".join(b"%d\n" % n for n in range(1, 20001))).hexdigest().encode() + rb"  -\r\ndone")
+        terminal.send(b"exit 5\r")
+        check(terminal.wait() in (0, 5, 255), "exit")
+
+
+def encrypted_session_shows_nothing_on_the_wire(world):
+    """Our plugin by itself, as the AWS CLI starts it, so that its connection can be led through a relay."""
+    host, port = world.plain_url.removeprefix("http://").split(":")
+    plain = boto3.client("ssm", endpoint_url=world.plain_url, region_name="us-east-1",
+                         aws_access_key_id=world.environment["AWS_ACCESS_KEY_ID"],
+                         aws_secret_access_key=world.environment["AWS_SECRET_ACCESS_KEY"])
+
+    def talk():
+        relay = Relay((host, int(port)))
+        started = plain.start_session(Target=world.node)
+        response = {"SessionId": started["SessionId"], "TokenValue": started["TokenValue"],
+                    "StreamUrl": started["StreamUrl"].replace(world.plain_url.removeprefix("http://"),
+                                                              f"127.0.0.1:{relay.port}")}
+        terminal = Terminal([world.program("session-manager-plugin"), json.dumps(response), "us-east-1", "StartSession",
+                             "", json.dumps({"Target": world.node}), world.plain_url], world.environment)
+        terminal.expect(rb"[$#] ")
+        terminal.run("echo ho''pe-$((40+2))", rb"hope-42\r\n")
+        terminal.send(b"exit\r")
+        terminal.wait()
+        relay.close()
+        typed = b"".join(relay.payloads("up"))
+        check(typed and relay.payloads("down"), "messages passed")
+        return b"ho''pe" in typed, any(b"hope-42" in payload for payload in relay.payloads("down"))
+
+    check(talk() == (True, True), "without a key, all is there to be read")
+    with Encryption(world):
+        check(talk() == (False, False), "what was typed or put out shows on the wire")
+
+
+def key_that_kms_does_not_know_ends_the_session_with_its_reason(world, aws):
+    with Encryption(world, key="00000000-0000-0000-0000-000000000000"):
+        terminal = Terminal([aws, "ssm", "start-session", "--target", world.node, "--endpoint-url", world.url],
+                            world.environment)
+        terminal.expect(rb"Encountered error while initiating handshake\. KMSEncryption failed on client (.|\n)*NotFoundException")
+        terminal.wait()
+    eventually("no session is left", lambda: not world.ssm.describe_sessions(State="Active")["Sessions"])
+
+
+API_STORIES = [boto3_sees_the_node_and_its_sessions, boto3_gets_errors_in_awss_shapes, boto3_pages_through_activations,
+               boto3_writes_reads_and_deletes_documents, boto3_lists_the_documents_of_amazon_and_its_own,
+               encrypted_session_shows_nothing_on_the_wire]
+CLI_STORIES = [cli_manages_documents, preferences_of_the_account_reach_the_shell, encrypted_shell_works,
+               key_that_kms_does_not_know_ends_the_session_with_its_reason,
+               idle_and_old_sessions_end_with_a_reason, cli_shell_works, cli_paste_of_a_megabyte_loses_nothing, cli_recording_replays_byte_for_byte,
                cli_leaves_with_tilde_dot, vim_in_tmux_draws_and_follows_the_size,
                killed_agent_ends_the_cli_within_ten_seconds]
 

@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::CString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +11,9 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fchmod, umask};
-use nix::unistd::{Uid, fchown, geteuid, initgroups, seteuid, setresgid, setresuid};
+use nix::unistd::{
+    Uid, fchown, geteuid, getpid, getsid, initgroups, seteuid, setresgid, setresuid, setsid,
+};
 
 use super::admission::{Purpose, Refusal, admit};
 use super::plan::{Plan, plan};
@@ -43,6 +46,9 @@ pub enum LoginError {
         /// The user.
         user: String,
     },
+    /// There is no session of processes for the shell.
+    #[error("cannot begin a session on the terminal")]
+    Session(#[source] io::Error),
     /// The kernel refused one of the steps.
     #[error("cannot become user {user}: {step} failed")]
     Become {
@@ -78,6 +84,7 @@ impl LoginError {
             Self::User(_)
             | Self::Refused(_)
             | Self::NotRoot { .. }
+            | Self::Session(_)
             | Self::Become { .. }
             | Self::Regained { .. } => exit::FAILURE,
             Self::Execute { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
@@ -95,6 +102,7 @@ pub(super) fn run(request: &Request) -> LoginError {
 }
 
 fn prepare(request: &Request) -> Result<Plan, LoginError> {
+    begin_session().map_err(LoginError::Session)?;
     let account = match &request.user {
         Some(name) => Account::named(name)?,
         None => Account::current()?,
@@ -119,6 +127,20 @@ fn prepare(request: &Request) -> Result<Plan, LoginError> {
     Ok(plan)
 }
 
+/// Leads a session of processes from here on, with the terminal, if there is one, as its own.
+/// Nothing is left to do for somebody who leads one already and calls this step by hand.
+fn begin_session() -> io::Result<()> {
+    if getsid(None) == Ok(getpid()) {
+        return Ok(());
+    }
+    setsid()?;
+    let input = io::stdin();
+    if input.is_terminal() {
+        sys::take_terminal(input.as_fd())?;
+    }
+    Ok(())
+}
+
 /// Takes off what an agent has and a shell must not have. None of it is worth refusing a login, and
 /// a host in trouble is when a login is needed most.
 fn shed_the_agent(open_files: Option<u64>) {
@@ -132,6 +154,9 @@ fn shed_the_agent(open_files: Option<u64>) {
     }
     if let Err(error) = sys::default_signals() {
         warn("the signals", error);
+    }
+    if let Err(error) = sys::close_others_on_exec() {
+        warn("the open descriptors", error);
     }
     if let Err(error) = forget_oom_protection() {
         warn("the protection from the OOM killer", error);

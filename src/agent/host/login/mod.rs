@@ -1,13 +1,14 @@
 //! The login step: a process of our own program that becomes a user's login shell.
 //!
 //! ```text
-//! agent --fork, new session, terminal--> PROGRAM login [--user U] … --exec--> -bash
+//! agent --spawn on a terminal--> PROGRAM login [--user U] … --exec--> -bash
 //! ```
 //!
 //! Everything that must happen between fork and exec happens here instead, in an ordinary
-//! single-threaded process: signals, limits, owner of the terminal, groups, user, folder,
-//! environment. `request` is what the agent asks for, `admission` says who may log in, `plan`
-//! decides without touching anything, `enter` does it; without a terminal, `detach` comes first.
+//! single-threaded process: session, controlling terminal, signals, limits, owner of the terminal,
+//! groups, user, folder, environment. `request` is what the agent asks for, `admission` says who may
+//! log in, `plan` decides without touching anything, `enter` does it; without a terminal, `detach`
+//! comes first.
 
 mod admission;
 mod detach;
@@ -45,7 +46,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let report = match request.detached.then(detach).transpose() {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("error: cannot leave the agent's session: {error}");
+            eprintln!("error: cannot give the standard input away: {error}");
             return ExitCode::from(exit::FAILURE);
         }
     };

@@ -143,8 +143,8 @@ async fn dropped_session_leaves_no_process_behind() {
 
 fn sh(script: &str) -> (Pty, Processes) {
     let command = Command {
-        program: "/bin/sh".into(),
-        args: vec!["-c".into(), script.into()],
+        program: "/usr/bin/setsid".into(),
+        args: ["--ctty", "/bin/sh", "-c", script].map(Into::into).into(),
         environment: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],
         mode: Mode::Interactive,
     };

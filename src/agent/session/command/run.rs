@@ -47,9 +47,10 @@ pub(in super::super) async fn run<C: Connector>(
     let role = HandshakeRole::Request {
         session_type: SESSION_TYPE.into(),
         properties: Value::Null,
+        encryption: None,
     };
     let mut opening = Opening {
-        connection: Connection::open(id.clone(), connector, role, &session.context.settings),
+        connection: Connection::open(&session, connector, role),
         is_separate: command.separate.is_some(),
         signals: Vec::new(),
     };
@@ -103,7 +104,7 @@ impl Opening {
                 news = self.connection.inbox.news() => news,
             };
             match news {
-                News::Connected => self.connection.send(CONNECTED).await,
+                News::Connected => self.connection.announce().await,
                 News::Open { .. } => {
                     starting = command.take().map(|command| start::start(session, command));
                 }
@@ -144,8 +145,6 @@ impl Opening {
         }
     }
 }
-
-const CONNECTED: Outgoing = Outgoing::State(SessionState::Connected);
 
 /// What wakes a running session.
 enum Event {

@@ -1,6 +1,7 @@
 //! A world for sessions: a supervisor, gateways that relay in memory, and clients of our own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use super::super::{DataChannelSource, Outcome, Settings, ShellUser, Supervisor};
 use crate::agent::transcript::Transcript;
-use crate::protocol::channel::{self, Channel, Clock};
+use crate::protocol::channel::{self, Channel, Clock, EncryptionAnswer, HandshakeRole, Randomness};
 use crate::protocol::wire::control::{
     AgentSessionState, ChannelClosed, SessionState, StartSession,
 };
@@ -29,10 +30,12 @@ use crate::protocol::wire::{
 };
 use crate::runtime::clock;
 use crate::transport::{
-    ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpSettings, Socket,
-    pump,
+    ChannelHandle, ConnectError, Connected, Connector, Incoming, KeySource, Outgoing, PumpSettings,
+    Socket, pump,
 };
 
+/// The node of every world.
+const NODE: &str = "mi-0123456789abcdef0";
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes on their way between two ends of a socket in memory.
@@ -70,7 +73,7 @@ impl World {
         transcript: Transcript,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new("mi-0123456789abcdef0", login_program(folder.path()));
+        let mut settings = Settings::new(NODE, login_program(folder.path()));
         settings.shell_user = ShellUser::Agent;
         settings.grace = Duration::from_millis(300);
         settings.drain = Duration::from_millis(500);
@@ -178,12 +181,12 @@ while [ $# -gt 0 ]; do
     shift
     [ "$argument" = --detached ] && detached=yes
     if [ "$argument" = -- ]; then
-        [ "$detached" ] || exec "$@"
+        [ "$detached" ] || exec setsid --ctty "$@"
         command -v "$1" >/dev/null || { printf 'cannot execute %s' "$1" >&0; exit 127; }
         exec setsid "$@" </dev/null
     fi
 done
-PS1='% ' exec sh -i
+PS1='% ' exec setsid --ctty sh -i
 "#;
     let path = folder.join("login");
     let written = std::process::Command::new("sh")
@@ -272,15 +275,33 @@ enum Order {
 
 impl Client {
     pub(super) async fn attach(agent: Socket, features: PeerFeatures) -> Self {
+        Self::attach_with(agent, features, None).await
+    }
+
+    /// A client that encrypts if the agent asks for it, with the keys of `keys`.
+    pub(super) async fn attach_with(
+        agent: Socket,
+        features: PeerFeatures,
+        keys: Option<Arc<dyn KeySource>>,
+    ) -> Self {
         let (ours, theirs) = socket_pair().await;
         let (relay, orders) = mpsc::unbounded_channel();
         let (report, states) = mpsc::unbounded_channel();
         let (instant, unix_ms) = clock::anchor();
         let clock = Clock { instant, unix_ms };
-        let settings = channel::Settings::client(id("client"), clock, 7);
-        let (handle, run) = pump::pump(
+        let mut settings = channel::Settings::client(id("alice-1"), clock, 7);
+        if keys.is_some() {
+            settings.handshake = HandshakeRole::Answer {
+                encryption: Ok(EncryptionAnswer {
+                    target_id: NODE.into(),
+                    randomness: Randomness::new(&[9; Randomness::SIZE]),
+                }),
+            };
+        }
+        let (handle, run) = pump::pump_with_keys(
             Channel::new(settings, instant),
             ClientSide(Some(ours)),
+            keys,
             PumpSettings {
                 ping_interval: Duration::from_secs(300),
                 read_timeout: Duration::from_secs(600),

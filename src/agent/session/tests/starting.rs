@@ -84,7 +84,12 @@ async fn what_cannot_run_is_refused_with_a_reason() {
         (
             "port",
             json!({"schemaVersion": "1.0", "sessionType": "Port"}),
-            "Plugin with name Port is not supported by this version of ssm agent, please update to latest version. Step name: Port",
+            "Port number is empty in session properties. null",
+        ),
+        (
+            "unknown",
+            json!({"schemaVersion": "1.0", "sessionType": "Tunnel"}),
+            "Plugin with name Tunnel is not supported by this version of ssm agent, please update to latest version. Step name: Tunnel",
         ),
         (
             "schema",
@@ -94,7 +99,7 @@ async fn what_cannot_run_is_refused_with_a_reason() {
         (
             "kms",
             json!({"schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": {"kmsKeyId": "alias/x"}}),
-            "the session preferences ask for KMS encryption, which is not available in this build of the agent",
+            "the session preferences ask for KMS encryption, which is not available to this agent",
         ),
         (
             "parameter",

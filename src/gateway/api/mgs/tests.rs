@@ -22,6 +22,7 @@ use super::*;
 use crate::gateway::api::signature::Verifier;
 use crate::gateway::broker::{self, Broker, StartRequest, Ticket};
 use crate::gateway::store::Store;
+use crate::gateway::store::sessions::SessionLimits;
 use crate::protocol::wire::open_channel::{
     OpenControlChannel, OpenDataChannel, decode_token_response,
 };
@@ -196,7 +197,11 @@ impl Gateway {
 
     async fn person(&self) -> Credentials {
         let now = SystemTime::now();
-        let key = self.store.create_access_key("alice", now).await.unwrap();
+        let key = self
+            .store
+            .create_access_key("alice", None, now)
+            .await
+            .unwrap();
         Credentials::from_keys(key.access_key_id, key.secret.expose(), None)
     }
 
@@ -215,6 +220,7 @@ impl Gateway {
             owner: owner.into(),
             run_as_user: String::new(),
             reason: String::new(),
+            limits: SessionLimits::default(),
         };
         self.broker.start_session(request).await.unwrap()
     }

@@ -137,7 +137,7 @@ pub(super) fn string_to_sign(time: &SigningTime, scope: &str, request: &[u8]) ->
 }
 
 /// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(in crate::gateway::api) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

@@ -372,6 +372,7 @@ fn alice() -> Caller {
         access_key_id: ID.into(),
         name: "alice".into(),
         arn: "arn:aws:iam::000000000000:user/alice".into(),
+        run_as: "deploy".into(),
     }
 }
 
@@ -380,7 +381,7 @@ async fn verifier() -> Verifier {
     store
         .call(|connection| {
             connection.execute(
-                "INSERT INTO access_keys VALUES (?1, ?2, 'alice', NULL, 0, NULL)",
+                "INSERT INTO access_keys VALUES (?1, ?2, 'alice', NULL, 0, NULL, 'deploy')",
                 [ID, SECRET],
             )
         })

@@ -1,29 +1,40 @@
-//! What people and their tools ask for: sessions, nodes, activations.
+//! What people and their tools ask for: sessions, nodes, activations, documents.
 
 mod activations;
 mod documents;
 mod node_filter;
 mod nodes;
+mod parameters;
+mod preferences;
 mod sessions;
 mod start_session;
 
 use super::answer::{ApiError, read, reply};
 use super::{ApiState, Arrival};
 
-/// Runs `operation` for the person `owner` (an ARN).
+/// Who calls.
+pub(super) struct Person {
+    /// The person, an ARN.
+    pub(super) arn: String,
+    /// User on the hosts that the person's sessions run as; may be empty.
+    pub(super) run_as: String,
+    /// The listener that the call came over, if not the one with TLS.
+    pub(super) arrival: Option<Arrival>,
+}
+
+/// Runs `operation` for `person`.
 ///
 /// # Errors
 /// Those of the operation, `UnknownOperationException` if there is none of that name.
 pub(super) async fn call(
     state: &ApiState,
     operation: &str,
-    owner: &str,
-    arrival: Option<Arrival>,
+    person: &Person,
     body: &[u8],
 ) -> Result<Vec<u8>, ApiError> {
     match operation {
-        "StartSession" => reply(&start_session::start(state, owner, arrival, read(body)?).await?),
-        "ResumeSession" => reply(&sessions::resume(state, owner, arrival, read(body)?).await?),
+        "StartSession" => reply(&start_session::start(state, person, read(body)?).await?),
+        "ResumeSession" => reply(&sessions::resume(state, person, read(body)?).await?),
         "TerminateSession" => reply(&sessions::terminate(state, read(body)?).await?),
         "DescribeSessions" => reply(&sessions::describe(state, read(body)?).await?),
         "GetConnectionStatus" => reply(&nodes::connection_status(state, read(body)?)?),
@@ -32,6 +43,16 @@ pub(super) async fn call(
         "CreateActivation" => reply(&activations::create(state, read(body)?).await?),
         "DescribeActivations" => reply(&activations::describe(state, read(body)?).await?),
         "DeleteActivation" => reply(&activations::delete(state, read(body)?).await?),
+        "CreateDocument" => reply(&documents::create(state, &person.arn, read(body)?).await?),
+        "UpdateDocument" => reply(&documents::update(state, &person.arn, read(body)?).await?),
+        "UpdateDocumentDefaultVersion" => {
+            reply(&documents::set_default_version(state, read(body)?).await?)
+        }
+        "GetDocument" => reply(&documents::get(state, read(body)?).await?),
+        "DescribeDocument" => reply(&documents::describe(state, read(body)?).await?),
+        "ListDocuments" => reply(&documents::list(state, read(body)?).await?),
+        "ListDocumentVersions" => reply(&documents::list_versions(state, read(body)?).await?),
+        "DeleteDocument" => reply(&documents::delete(state, read(body)?).await?),
         _ => Err(ApiError::new(
             "UnknownOperationException",
             format!("this gateway has no operation {operation}"),

@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+use super::super::ApiState;
 use super::super::answer::{ApiError, epoch_seconds};
-use super::super::validation::{cursor, length, not_in_set, page_size, page_token, required};
-use super::super::{ApiState, Arrival};
+use super::super::validation::{
+    cursor, invalid_token, length, not_in_set, page_size, page_token, required,
+};
+use super::Person;
 use super::start_session::TicketResult;
 use crate::gateway::store::sessions::{
     Cursor, Selection, SessionFilter, SessionRecord, SessionStatus,
@@ -41,21 +44,21 @@ pub(super) struct TerminateResult {
 /// `DoesNotExistException`, `AccessDeniedException`.
 pub(super) async fn resume(
     state: &ApiState,
-    owner: &str,
-    arrival: Option<Arrival>,
+    person: &Person,
     request: SessionRequest,
 ) -> Result<TicketResult, ApiError> {
     let id = session_id(request)?;
     let record = state.store.session(&id).await?;
     let record = record.ok_or_else(|| does_not_exist(id.as_str()))?;
-    if record.owner != owner {
+    if record.owner != person.arn {
+        let owner = &person.arn;
         return Err(ApiError::access_denied(format!(
             "User: {owner} is not authorized to perform: ssm:ResumeSession on resource: session/{id}"
         )));
     }
     let ticket = state.broker.resume_session(&id).await?;
     Ok(match ticket {
-        Some(ticket) => TicketResult::new(ticket, arrival),
+        Some(ticket) => TicketResult::new(ticket, person.arrival),
         None => TicketResult::over(id.into()),
     })
 }
@@ -128,6 +131,8 @@ struct Session {
     #[serde(skip_serializing_if = "String::is_empty")]
     details: String,
     output_url: OutputUrl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_session_duration: Option<String>,
     access_type: &'static str,
 }
 
@@ -156,18 +161,16 @@ pub(super) async fn describe(
     let size = page_size(request.max_results, 1..=200, PAGE_SIZE)?;
     let mut wanted = SessionFilter::new(selection, u32::try_from(size).unwrap_or(u32::MAX));
     if let Some(text) = cursor(DESCRIBE, request.next_token.as_deref())? {
-        let place = Cursor::parse(&text);
-        wanted.from = Some(place.ok_or_else(|| {
-            ApiError::new("InvalidNextToken", "The specified token isn't valid.")
-        })?);
+        wanted.from = Some(Cursor::parse(&text).ok_or_else(invalid_token)?);
     }
-    let filters = request.filters.unwrap_or_default();
-    if filters.len() > FILTERS {
-        return Err(ApiError::validation(format!(
-            "at most {FILTERS} filters are allowed"
-        )));
+    let filters = request.filters;
+    if let Some(filters) = &filters
+        && !(1..=FILTERS).contains(&filters.len())
+    {
+        let text = format!("1 to {FILTERS} filters are allowed");
+        return Err(ApiError::validation(text));
     }
-    for filter in filters {
+    for filter in filters.into_iter().flatten() {
         if !apply(filter, &mut wanted)? {
             // Nothing was started in that way; nothing is listed.
             return Ok(DescribeResult {
@@ -194,6 +197,7 @@ fn apply(filter: Filter, wanted: &mut SessionFilter) -> Result<bool, ApiError> {
         "Failed",
     ];
     let Filter { key, value } = filter;
+    length("filters", &value, 1..=400)?;
     match key.as_str() {
         "InvokedAfter" => wanted.invoked_after = Some(time(&value)?),
         "InvokedBefore" => wanted.invoked_before = Some(time(&value)?),
@@ -242,6 +246,10 @@ impl From<SessionRecord> for Session {
                 s3_output_url: record.s3_output,
                 cloud_watch_output_url: record.log_output,
             },
+            max_session_duration: record
+                .limits
+                .max_duration
+                .map(|max| (max.as_secs() / 60).to_string()),
             access_type: "Standard",
         }
     }

@@ -1,13 +1,12 @@
 //! StartSession, and the ticket that it and ResumeSession hand out.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::super::answer::ApiError;
 use super::super::validation::{DOCUMENT_NAME, length, matches, required};
 use super::super::{ApiState, Arrival};
-use super::documents;
+use super::parameters::{self, Given};
+use super::{Person, documents, preferences};
 use crate::gateway::broker::{StartRequest, Ticket};
 
 /// StartSession's members.
@@ -18,7 +17,7 @@ pub(super) struct Request {
     document_name: Option<String>,
     reason: Option<String>,
     #[serde(default)]
-    parameters: Option<BTreeMap<String, Vec<String>>>,
+    parameters: Option<Given>,
 }
 
 /// What a client needs to open its end of a session.
@@ -61,8 +60,7 @@ impl TicketResult {
 /// `ValidationException`, `InvalidDocument`, `InvalidParameters`, `TargetNotConnected`.
 pub(super) async fn start(
     state: &ApiState,
-    owner: &str,
-    arrival: Option<Arrival>,
+    person: &Person,
     request: Request,
 ) -> Result<TicketResult, ApiError> {
     let target = required("target", request.target)?;
@@ -70,25 +68,27 @@ pub(super) async fn start(
     if let Some(reason) = &request.reason {
         length("reason", reason, 1..=256)?;
     }
-    let name = request
-        .document_name
-        .unwrap_or_else(|| documents::SHELL.into());
-    matches("documentName", &name, &DOCUMENT_NAME)?;
-    let document = documents::find(&name)?;
-    let parameters = documents::values(&document, request.parameters.unwrap_or_default())?;
+    if let Some(name) = &request.document_name {
+        matches("documentName", name, &DOCUMENT_NAME)?;
+    }
+    let start = documents::session_document(state, request.document_name.as_deref()).await?;
+    let given = request.parameters.unwrap_or_default();
+    let (values, resolved) = parameters::values(&start.document, given)?;
+    let limits = preferences::limits(&resolved, &start.account).map_err(parameters::invalid)?;
     let ticket = state
         .broker
         .start_session(StartRequest {
             node_id: target,
-            document_name: name,
-            document,
-            parameters,
-            owner: owner.into(),
-            run_as_user: String::new(),
+            document_name: start.name,
+            document: start.document,
+            parameters: values,
+            owner: person.arn.clone(),
+            run_as_user: person.run_as.clone(),
             reason: request.reason.unwrap_or_default(),
+            limits,
         })
         .await?;
-    Ok(TicketResult::new(ticket, arrival))
+    Ok(TicketResult::new(ticket, person.arrival))
 }
 
 fn on_plain_listener(stream_url: &str, address: std::net::SocketAddr) -> String {

@@ -33,6 +33,8 @@ pub(in crate::gateway::broker) enum Action {
     CloseClient(Farewell),
     /// Note how the session stands.
     Status(SessionStatus),
+    /// Note that the session was told to end, and why.
+    Terminating(String),
     /// Note how the session ended, unless the agent reported it first.
     End(Verdict),
 }

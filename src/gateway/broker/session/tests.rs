@@ -1,6 +1,10 @@
 use url::Url;
 
 use super::*;
+use crate::gateway::store::sessions::DEFAULT_IDLE_TIMEOUT;
+
+/// Seconds after which a session that nobody uses is over.
+const IDLE: u64 = DEFAULT_IDLE_TIMEOUT.as_secs();
 
 #[test]
 fn agent_that_never_comes_ends_the_session_with_a_reason_for_the_client() {
@@ -53,7 +57,7 @@ fn client_that_leaves_pauses_the_agent_and_finds_the_session_again() {
         attach(&mut session, Role::Client, 69),
         [Action::Start, Action::Status(SessionStatus::Connected)]
     );
-    assert_eq!(session.poll_timeout(), None);
+    assert_eq!(session.poll_timeout(), Some(at(IDLE)));
 }
 
 #[test]
@@ -64,13 +68,8 @@ fn client_that_stays_away_ends_the_session_after_the_grace_period() {
 
     let actions_ = time_passes(&mut session, 70);
 
-    assert_eq!(
-        actions_,
-        [
-            Action::CloseAgent,
-            Action::Status(SessionStatus::Terminating)
-        ]
-    );
+    let reason = "the client was not connected for 60 seconds".into();
+    assert_eq!(actions_, [Action::CloseAgent, Action::Terminating(reason)]);
     assert!(!session.handle_resume(at(71)));
     session.handle_result(farewell(""), at(71));
     assert!(matches!(actions(&mut session)[..], [Action::End(_)]));
@@ -249,7 +248,7 @@ fn terminated_session_ends_though_nobody_answers() {
 #[test]
 fn restored_session_waits_for_both_ends_and_goes_on() {
     let status = SessionStatus::Connected;
-    let mut session = Session::restored(settings(), status, at(0));
+    let mut session = restored(status, SessionLimits::default(), 0);
     session.handle_node(true, at(1));
     assert_eq!(time_passes(&mut session, 59), []);
 
@@ -258,6 +257,62 @@ fn restored_session_waits_for_both_ends_and_goes_on() {
         attach(&mut session, Role::Client, 59),
         [Action::Start, Action::Status(SessionStatus::Connected)]
     );
+}
+
+#[test]
+fn idle_session_ends_with_a_reason_for_the_client() {
+    let mut session = connected();
+
+    assert_eq!(time_passes(&mut session, IDLE - 1), []);
+    let told = time_passes(&mut session, IDLE);
+
+    let text = "Your session timed out due to inactivity and has been terminated.";
+    assert_eq!(told[0], Action::CloseAgent);
+    assert!(
+        told.contains(&Action::CloseClient(farewell(text))),
+        "{told:?}"
+    );
+    session.handle_drained();
+    session.handle_result(farewell(""), at(IDLE + 1));
+    let verdict = Verdict {
+        status: SessionStatus::Terminated,
+        details: text.into(),
+    };
+    assert_eq!(actions(&mut session), [Action::End(verdict)]);
+}
+
+#[test]
+fn session_ends_at_its_maximum_duration_though_it_is_used() {
+    let limits = SessionLimits {
+        max_duration: Some(Duration::from_secs(120)),
+        ..SessionLimits::default()
+    };
+    let mut session = Session::starting(settings(), limits, at(0));
+    attach(&mut session, Role::Agent, 1);
+    attach(&mut session, Role::Client, 1);
+
+    assert_eq!(time_passes(&mut session, 119), []);
+    let told = time_passes(&mut session, 120);
+
+    let text = "Your session reached its maximum duration of 2 minutes and has been terminated.";
+    assert!(
+        told.contains(&Action::CloseClient(farewell(text))),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn restart_of_the_gateway_does_not_prolong_the_maximum_duration() {
+    let limits = SessionLimits {
+        max_duration: Some(Duration::from_secs(120)),
+        ..SessionLimits::default()
+    };
+    let mut session = restored(SessionStatus::Connected, limits, 90);
+    assert_eq!(session.poll_timeout(), Some(at(30)));
+    assert!(time_passes(&mut session, 30).contains(&Action::CloseAgent));
+
+    let session = restored(SessionStatus::Connected, limits, 500);
+    assert_eq!(session.poll_timeout(), Some(at(0)));
 }
 
 #[test]
@@ -275,7 +330,12 @@ fn settings() -> Settings {
 }
 
 fn starting() -> Session {
-    Session::starting(settings(), at(0))
+    Session::starting(settings(), SessionLimits::default(), at(0))
+}
+
+fn restored(status: SessionStatus, limits: SessionLimits, age: u64) -> Session {
+    let age = Duration::from_secs(age);
+    Session::restored(settings(), status, limits, age, at(0))
 }
 
 fn connected() -> Session {

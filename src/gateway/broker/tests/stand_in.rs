@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::super::*;
 use crate::gateway::store::Store;
-use crate::gateway::store::sessions::{SessionRecord, SessionStatus};
+use crate::gateway::store::sessions::{SessionLimits, SessionRecord, SessionStatus};
 use crate::protocol::wire::control::{ChannelClosed, StartSession};
 use crate::protocol::wire::open_channel::{OpenControlChannel, OpenDataChannel};
 use crate::protocol::wire::session_document::SessionDocument;
@@ -150,8 +150,20 @@ impl World {
 
     /// A session with both ends connected, and the control channel of its node.
     pub(super) async fn session(&self) -> (SessionId, Peer, Peer, Peer) {
+        self.session_within(SessionLimits::default()).await
+    }
+
+    /// The same with these limits.
+    pub(super) async fn session_within(
+        &self,
+        limits: SessionLimits,
+    ) -> (SessionId, Peer, Peer, Peer) {
         let mut control = self.control().await;
-        let ticket = self.start().await;
+        let request = StartRequest {
+            limits,
+            ..request()
+        };
+        let ticket = self.broker.start_session(request).await.unwrap();
         control.expect(MessageType::InteractiveShell).await;
         let mut agent = self.agent(&ticket.session_id).await;
         let client = self.client(&ticket).await;
@@ -266,6 +278,7 @@ pub(super) fn request() -> StartRequest {
         owner: OWNER.into(),
         run_as_user: String::new(),
         reason: "maintenance".into(),
+        limits: SessionLimits::default(),
     }
 }
 

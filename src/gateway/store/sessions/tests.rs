@@ -11,6 +11,11 @@ async fn record_comes_back_as_it_was_stored() {
         exit_code: Some(-1),
         s3_output: "s3".into(),
         log_output: "log".into(),
+        limits: SessionLimits {
+            idle_timeout: Duration::from_secs(60),
+            activity: Activity::InputOrOutput,
+            max_duration: Some(Duration::from_secs(3600)),
+        },
         ..at("alice-1", 1_700_000_000_123)
     };
 
@@ -59,6 +64,29 @@ async fn first_result_of_the_agent_stays_and_ends_the_session() {
 }
 
 #[tokio::test]
+async fn reason_to_end_outlives_the_agents_result() {
+    let store = Store::open_in_memory().unwrap();
+    store.insert_session(at("alice-1", 1)).await.unwrap();
+
+    let reason = "too long".to_owned();
+    store
+        .terminate_session(id("alice-1"), reason)
+        .await
+        .unwrap();
+    let ending = store.session(&id("alice-1")).await.unwrap().unwrap();
+    let over = result("alice-1", "mi-1", SessionStatus::Terminated, Some(0));
+    store.complete_session(over).await.unwrap();
+
+    assert_eq!(ending.status, SessionStatus::Terminating);
+    let record = store.session(&id("alice-1")).await.unwrap().unwrap();
+    assert_eq!(record.status, SessionStatus::Terminated);
+    assert_eq!(
+        (record.details.as_str(), record.exit_code),
+        ("too long", Some(0))
+    );
+}
+
+#[tokio::test]
 async fn result_from_another_node_changes_nothing() {
     let store = Store::open_in_memory().unwrap();
     store.insert_session(at("alice-1", 1)).await.unwrap();
@@ -92,6 +120,27 @@ async fn ended_session_is_unconfirmed_until_its_agent_reports() {
     assert!(unconfirmed(now + hour).await.unwrap().is_empty());
     let first = store.session(&id("alice-1")).await.unwrap().unwrap();
     assert_eq!((first.details.as_str(), first.exit_code), ("lost", Some(0)));
+}
+
+#[tokio::test]
+async fn history_is_forgotten_after_thirty_days_and_what_has_not_ended_never() {
+    let store = Store::open_in_memory().unwrap();
+    for name in ["old-1", "open-1"] {
+        store.insert_session(at(name, 1)).await.unwrap();
+    }
+    let terminated = SessionStatus::Terminated;
+    store
+        .end_session(id("old-1"), terminated, String::new())
+        .await
+        .unwrap();
+    let ended = store.session(&id("old-1")).await.unwrap().unwrap().end;
+    let forget = |after| store.forget_old_sessions(ended.unwrap() + after);
+
+    assert_eq!(forget(HISTORY).await.unwrap(), 0);
+    assert_eq!(forget(HISTORY + Duration::from_secs(1)).await.unwrap(), 1);
+
+    assert_eq!(store.session(&id("old-1")).await.unwrap(), None);
+    assert!(store.session(&id("open-1")).await.unwrap().is_some());
 }
 
 #[tokio::test]

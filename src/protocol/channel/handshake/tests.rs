@@ -1,6 +1,16 @@
-use serde_json::json;
+//! The handshake without encryption; `encryption` holds the rest.
 
+mod encryption;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::agent::{TIMED_OUT, TIMEOUT};
+use super::client::SESSION_TYPES;
 use super::*;
+use crate::protocol::wire::handshake::{STATUS_FAILED, STATUS_UNSUPPORTED};
+use crate::protocol::wire::version::{AGENT_WIRE_VERSION, CLIENT_WIRE_VERSION};
 
 #[test]
 fn agent_asks_once_with_its_version_and_the_session_type_first() {
@@ -24,12 +34,12 @@ fn agent_reports_the_duration_in_nanoseconds_and_the_client_version() {
     let mut agent = agent();
     agent.start(now);
 
-    let verdict = agent
+    let step = agent
         .handle_response(&response(1, ""), now + Duration::from_nanos(202_961_716))
         .unwrap();
 
-    let Some(Verdict::Complete { payload, opened }) = verdict else {
-        panic!("{verdict:?}");
+    let Some(Step::Complete(payload, opened)) = step else {
+        panic!("{step:?}");
     };
     assert_eq!(
         payload,
@@ -53,11 +63,12 @@ fn agent_fails_with_the_reference_text_when_the_client_refuses() {
         let mut agent = agent();
         agent.start(now);
 
-        let verdict = agent.handle_response(&response(status, "no"), now).unwrap();
+        let step = agent.handle_response(&response(status, "no"), now).unwrap();
 
         let text = format!("SessionType failed on client with status {status} error: no");
-        assert_eq!(verdict, Some(Verdict::Failed(text)));
-        assert_eq!(agent.handle_response(&response(1, ""), now), Ok(None));
+        assert_eq!(failure(step), text);
+        let again = agent.handle_response(&response(1, ""), now).unwrap();
+        assert!(again.is_none());
     }
 }
 
@@ -79,7 +90,7 @@ fn agent_fails_after_15_seconds_without_a_response_and_only_once() {
 #[test]
 fn client_accepts_the_four_session_types() {
     for session_type in SESSION_TYPES {
-        let mut client = Client::Silent;
+        let mut client = client();
 
         let answer = answer(&mut client, &[("SessionType", session_type)]);
 
@@ -95,7 +106,7 @@ fn client_accepts_the_four_session_types() {
 
 #[test]
 fn client_refuses_unknown_session_types_encryption_and_unknown_actions() {
-    let mut client = Client::Silent;
+    let mut client = client();
 
     let answer = answer(
         &mut client,
@@ -117,7 +128,7 @@ fn client_refuses_unknown_session_types_encryption_and_unknown_actions() {
         answer["Errors"],
         json!([
             "Failed to process action SessionType: Unknown session type Tunnel",
-            "Failed to process action KMSEncryption: this client does not support encryption with KMS",
+            "Failed to process action KMSEncryption: there is no KMS here",
             "Unsupported action Dance",
         ])
     );
@@ -125,7 +136,7 @@ fn client_refuses_unknown_session_types_encryption_and_unknown_actions() {
 
 #[test]
 fn client_opens_with_what_the_agent_said() {
-    let mut client = Client::Silent;
+    let mut client = client();
     answer(&mut client, &[("SessionType", "Port")]);
 
     let opened = client
@@ -146,7 +157,7 @@ fn client_opens_with_what_the_agent_said() {
 
 #[test]
 fn client_infers_a_shell_from_the_first_output_only() {
-    let mut client = Client::Silent;
+    let mut client = client();
 
     let opened = client.handle_output();
 
@@ -155,12 +166,12 @@ fn client_infers_a_shell_from_the_first_output_only() {
         Some(Event::Open { session_type, .. }) if session_type == "Standard_Stream"
     ));
     assert_eq!(client.handle_output(), None);
-    assert_eq!(client.handle_request(b"{}"), Ok(None));
+    assert!(client.handle_request(b"{}").unwrap().is_none());
 }
 
 #[test]
 fn client_ignores_an_end_without_a_beginning() {
-    let mut client = Client::Silent;
+    let mut client = client();
 
     let opened = client.handle_complete(br#"{"HandshakeTimeToComplete":1}"#);
 
@@ -172,7 +183,7 @@ fn malformed_payloads_are_errors_and_leave_the_handshake_as_it_was() {
     let now = Instant::now();
     let mut agent = agent();
     agent.start(now);
-    let mut client = Client::Silent;
+    let mut client = client();
 
     assert!(agent.handle_response(b"{", now).is_err());
     assert!(client.handle_request(b"[]").is_err());
@@ -187,10 +198,22 @@ fn malformed_payloads_are_errors_and_leave_the_handshake_as_it_was() {
 }
 
 fn agent() -> Agent {
-    Agent::NotStarted(SessionTypeRequest {
-        session_type: "Port".into(),
-        properties: json!({"portNumber": "22"}),
-    })
+    Agent::new(session(), "Port".into(), json!({"portNumber": "22"}), None)
+}
+
+fn client() -> Client {
+    Client::new(session(), Err("there is no KMS here".into()))
+}
+
+fn session() -> SessionId {
+    SessionId::new("ada-1").unwrap()
+}
+
+fn failure(step: Option<Step>) -> String {
+    match step {
+        Some(Step::Fail(text)) => text,
+        other => panic!("{other:?} is no failure"),
+    }
 }
 
 fn response(status: i64, error: &str) -> Vec<u8> {
@@ -210,6 +233,9 @@ fn answer(client: &mut Client, actions: &[(&str, &str)]) -> Value {
         })
         .collect();
     let request = json!({"AgentVersion": "3.3.0.0", "RequestedClientActions": actions});
-    let answer = client.handle_request(request.to_string().as_bytes());
-    serde_json::from_slice(&answer.unwrap().unwrap()).unwrap()
+    let step = client.handle_request(request.to_string().as_bytes());
+    let Ok(Some(Step::Send(PayloadType::HandshakeResponse, answer))) = step else {
+        panic!("{step:?} is no response");
+    };
+    serde_json::from_slice(&answer).unwrap()
 }

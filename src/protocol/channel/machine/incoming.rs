@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{Channel, Life};
 use crate::protocol::channel::acknowledgements::Due;
+use crate::protocol::channel::cipher::is_encrypted;
 use crate::protocol::channel::event::{ChannelError, Event};
-use crate::protocol::channel::handshake::{Agent, Client, Handshake, Verdict};
+use crate::protocol::channel::handshake::Handshake;
 use crate::protocol::channel::receive_window::{Arrival, Content};
-use crate::protocol::channel::send_window::Kind;
 use crate::protocol::channel::settings::Role;
 use crate::protocol::wire::control::ChannelClosed;
 use crate::protocol::wire::{
@@ -104,6 +104,7 @@ impl Channel {
             exit_code: features.exit_code,
             reacknowledge: features.reacknowledge,
             empty_output: self.peer.empty_output,
+            half_close: features.half_close,
         };
         self.apply_peer();
         if std::mem::replace(&mut self.announced, features) != features {
@@ -119,7 +120,8 @@ impl Channel {
             return Ok(());
         }
         let sequence_number = message.sequence_number;
-        let (content, problem) = decode_content(message.payload_type, message.payload);
+        let payload = self.decrypt(message.payload_type, message.payload)?;
+        let (content, problem) = decode_content(message.payload_type, payload);
         let mut outcome = problem.map_or(Ok(()), |error| Err(error.into()));
         match self.receive_window.arrive(sequence_number, content) {
             Arrival::Next(content) => {
@@ -134,6 +136,19 @@ impl Channel {
             Arrival::Refused => {}
         }
         outcome
+    }
+
+    /// The payload in clear. What does not decrypt is neither taken nor acknowledged, so that a
+    /// forged message does not take the place of the true one.
+    fn decrypt(&self, payload_type: PayloadType, payload: Bytes) -> Result<Bytes, ChannelError> {
+        if !is_encrypted(payload_type) {
+            return Ok(payload);
+        }
+        match &self.cipher {
+            Some(cipher) => Ok(cipher.open(&payload)?),
+            None if self.handshake.awaits_key() => Err(ChannelError::Unencrypted),
+            None => Ok(payload),
+        }
     }
 
     /// Goes on with messages that came early, as far as there is room.
@@ -183,11 +198,11 @@ impl Channel {
                 self.send_window.note_ready();
                 Ok(is_for_owner(&payload).then_some(payload))
             }
-            Content::Handshake(PayloadType::HandshakeResponse, payload) => {
-                self.handle_response(&payload, now)?;
+            Content::Handshake(payload_type, payload) => {
+                self.handle_answer(payload_type, &payload, now)?;
                 Ok(None)
             }
-            Content::Handshake(..) | Content::Nothing => Ok(None),
+            Content::Nothing => Ok(None),
         }
     }
 
@@ -208,12 +223,19 @@ impl Channel {
                 Ok(is_for_owner(&payload).then_some(payload))
             }
             Content::Handshake(payload_type, payload) => {
-                match payload_type {
-                    PayloadType::HandshakeRequest => self.handle_request(&payload, now)?,
-                    PayloadType::HandshakeComplete => {
-                        self.events.extend(client.handle_complete(&payload)?);
+                let step = match (payload_type, &mut self.cipher) {
+                    (PayloadType::HandshakeRequest, _) => client.handle_request(&payload)?,
+                    (PayloadType::EncryptionChallengeRequest, Some(cipher)) => {
+                        client.handle_challenge(&payload, cipher)?
                     }
-                    _ => {}
+                    (PayloadType::HandshakeComplete, _) => {
+                        self.events.extend(client.handle_complete(&payload)?);
+                        None
+                    }
+                    _ => None,
+                };
+                if let Some(step) = step {
+                    self.follow(step, now);
                 }
                 Ok(None)
             }
@@ -221,43 +243,27 @@ impl Channel {
         }
     }
 
-    fn handle_response(&mut self, payload: &[u8], now: Instant) -> Result<(), DecodeError> {
+    /// Agent: the client answers a part of the handshake.
+    fn handle_answer(
+        &mut self,
+        payload_type: PayloadType,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), DecodeError> {
         let Handshake::Agent(agent) = &mut self.handshake else {
             return Ok(());
         };
-        let was_waiting = matches!(agent, Agent::Waiting { .. });
-        let verdict = agent.handle_response(payload, now)?;
-        if was_waiting {
-            // Who answers the request has taken it, even if its acknowledgement was lost.
-            self.send_window.note_solo_taken();
-        }
-        match verdict {
-            Some(Verdict::Complete { payload, opened }) => {
-                self.push(
-                    PayloadType::HandshakeComplete,
-                    payload,
-                    Kind::Handshake,
-                    now,
-                );
-                self.events.push_back(opened);
+        let step = match (payload_type, &self.cipher) {
+            (PayloadType::HandshakeResponse, _) => agent.handle_response(payload, now)?,
+            (PayloadType::EncryptionChallengeResponse, Some(cipher)) => {
+                agent.handle_challenge_answer(payload, cipher, now)?
             }
-            Some(Verdict::Failed(text)) => self.events.push_back(Event::HandshakeFailed(text)),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn handle_request(&mut self, payload: &[u8], now: Instant) -> Result<(), DecodeError> {
-        let Handshake::Client(client) = &mut self.handshake else {
-            return Ok(());
+            _ => None,
         };
-        if let Some(response) = Client::handle_request(client, payload)? {
-            self.push(
-                PayloadType::HandshakeResponse,
-                response,
-                Kind::Handshake,
-                now,
-            );
+        if let Some(step) = step {
+            // Who answers has taken what it answers, even if the acknowledgement was lost.
+            self.send_window.note_solo_taken();
+            self.follow(step, now);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
-//! Sending, receiving and acknowledging; `handshake` and `life` hold the tests of the rest.
+//! Sending, receiving and acknowledging; `encryption`, `handshake` and `life` hold the tests of the
+//! rest.
 
+mod encryption;
 mod handshake;
 mod life;
 
@@ -208,6 +210,7 @@ impl Bench {
         let request = HandshakeRole::Request {
             session_type: "Port".into(),
             properties: json!({"portNumber": "22"}),
+            encryption: None,
         };
         Self::new(|clock| Settings::agent(session(), request, clock, 1))
     }

@@ -17,8 +17,8 @@ use crate::protocol::wire::{
     Message, MessageId, MessageType, Payload, PayloadType, PeerFeatures, SessionId, TerminalSize,
 };
 use crate::transport::pump::{
-    ChannelHandle, ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, PumpSettings,
-    pump,
+    ChannelHandle, ConnectError, Connected, Connector, Incoming, KeySource, Outgoing, PumpEnd,
+    PumpSettings, pump_with_keys,
 };
 use crate::transport::websocket::Socket;
 
@@ -53,6 +53,7 @@ impl Connector for Scripted {
 pub(super) struct End {
     channel: Settings,
     pub(super) settings: PumpSettings,
+    pub(super) keys: Option<Arc<dyn KeySource>>,
     pub(super) script: mpsc::UnboundedSender<Result<Connected, ConnectError>>,
     connector: Scripted,
 }
@@ -75,6 +76,7 @@ impl End {
         Self {
             channel: channel(SessionId::new("bob-0123456789abcdef0").unwrap(), clock),
             settings: settings(),
+            keys: None,
             script,
             connector: Scripted {
                 script: receiver,
@@ -96,7 +98,13 @@ impl End {
         let cancel = CancellationToken::new();
         let attempts = Arc::clone(&self.connector.attempts);
         let channel = Channel::new(self.channel, Instant::now().into_std());
-        let (handle, run) = pump(channel, self.connector, self.settings, cancel.clone());
+        let (handle, run) = pump_with_keys(
+            channel,
+            self.connector,
+            self.keys,
+            self.settings,
+            cancel.clone(),
+        );
         Running {
             handle,
             pump: tokio::spawn(run),
@@ -185,6 +193,18 @@ impl Running {
             }
         }
     }
+}
+
+/// A connection to an endpoint that announced nothing.
+pub(super) fn give_foreign(
+    script: &mpsc::UnboundedSender<Result<Connected, ConnectError>>,
+    socket: Socket,
+) {
+    let connected = Connected {
+        socket,
+        features: PeerFeatures::default(),
+    };
+    script.send(Ok(connected)).unwrap();
 }
 
 pub(super) fn give(

@@ -1,0 +1,10 @@
+//! Port sessions: real connections behind the agent, our own mux or a plugin's raw messages before it.
+
+mod endings;
+mod limits;
+mod multiplexed;
+mod old_client;
+mod raw;
+mod refusals;
+mod targets;
+mod tunnel;

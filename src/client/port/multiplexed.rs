@@ -1,0 +1,313 @@
+//! Many local connections at once, each a stream of one mux session.
+//!
+//! One task drives all of it, as the agent does at its end: sockets are read while the session takes
+//! their bytes, the session is sent from while the data channel takes payloads, and payloads are
+//! taken from the data channel while the session has room for them.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::select;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::listener::Listener;
+use super::raw::ended;
+use super::{PortEnd, PortError, complain, say};
+use crate::client::io::Io;
+use crate::protocol::mux::{self, KeepAlive, Role, StreamId};
+use crate::protocol::wire::payload::Flag;
+use crate::protocol::wire::version::AgentGates;
+use crate::protocol::wire::{Payload, SessionId};
+use crate::transport::forward::{Ready, Served, Socket, Stream};
+use crate::transport::{ChannelHandle, Incoming, Outgoing};
+
+/// Payloads taken from the data channel before streams get their turn; more than wait in its queue.
+const BATCH: usize = 32;
+/// Bytes taken off the session for one payload. The channel cuts them to what the agent takes.
+const PAYLOAD: usize = 32 << 10;
+
+/// What wakes the task.
+enum Wake {
+    Incoming(Option<Incoming>),
+    Accepted(Result<Socket, PortError>),
+    /// The session is over on the wire, and there is no room to read on to the reason.
+    Over,
+    /// The data channel takes payloads again.
+    Room,
+    /// A stream has something to do.
+    Woken,
+    /// A deadline of the mux session passed.
+    Timeout,
+}
+
+/// A session that carries many connections.
+pub(super) struct Multiplexed<'a> {
+    handle: &'a mut ChannelHandle,
+    io: &'a mut Io,
+    session_id: &'a SessionId,
+    listener: Listener,
+    mux: mux::Session,
+    streams: HashMap<StreamId, Stream<Infallible>>,
+    ready: Arc<Ready>,
+    /// What sockets are read into.
+    buffer: BytesMut,
+    /// Whether the data channel takes nothing for now.
+    is_blocked: bool,
+    /// Whether the person was told that there are connections.
+    has_told: bool,
+    /// Connections that the destination did not take, of which the person is not told yet.
+    refused: usize,
+}
+
+impl<'a> Multiplexed<'a> {
+    /// A session without connections, with an agent of these gates.
+    pub(super) fn new(
+        handle: &'a mut ChannelHandle,
+        io: &'a mut Io,
+        session_id: &'a SessionId,
+        listener: Listener,
+        gates: AgentGates,
+    ) -> Self {
+        let settings = mux::Settings {
+            keep_alive: if gates.mux_keep_alive_off {
+                KeepAlive::Off
+            } else {
+                KeepAlive::XTACI
+            },
+            ..mux::Settings::new(Role::Client)
+        };
+        Self {
+            handle,
+            io,
+            session_id,
+            listener,
+            mux: mux::Session::new(settings, Instant::now().into_std()),
+            streams: HashMap::new(),
+            ready: Arc::default(),
+            buffer: BytesMut::new(),
+            is_blocked: false,
+            has_told: false,
+            refused: 0,
+        }
+    }
+
+    /// Forwards until the session is over.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    pub(super) async fn run(&mut self) -> Result<PortEnd, PortError> {
+        loop {
+            let wake = self.next_wake().await;
+            if let Some(end) = self.handle_wake(wake)? {
+                return Ok(end);
+            }
+            self.settle();
+            self.tell().await;
+        }
+    }
+
+    async fn next_wake(&mut self) -> Wake {
+        let has_room = self.mux.has_room();
+        let takes_more = self.streams.len() < mux::Settings::MAX_STREAMS;
+        let deadline = self.mux.poll_timeout().map(Instant::from_std);
+        let timeout = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ChannelHandle {
+            outgoing,
+            incoming,
+            over,
+        } = &mut *self.handle;
+        let room = async {
+            // A pump that is gone says so in `incoming`.
+            if outgoing.reserve().await.is_err() {
+                std::future::pending().await
+            }
+        };
+        select! {
+            next = incoming.recv(), if has_room => Wake::Incoming(next),
+            () = over.cancelled(), if !has_room => Wake::Over,
+            () = room, if self.is_blocked => Wake::Room,
+            () = poll_fn(|cx| self.ready.poll_woken(cx)) => Wake::Woken,
+            accepted = self.listener.accept(), if takes_more => Wake::Accepted(accepted),
+            () = timeout => Wake::Timeout,
+        }
+    }
+
+    /// Does what woke the task; gives the end if it is one.
+    fn handle_wake(&mut self, wake: Wake) -> Result<Option<PortEnd>, PortError> {
+        match wake {
+            Wake::Incoming(first) => self.take_incoming(first),
+            Wake::Accepted(socket) => {
+                self.open(socket?);
+                Ok(None)
+            }
+            Wake::Over => Ok(Some(self.reason())),
+            Wake::Timeout => {
+                self.mux.handle_timeout(Instant::now().into_std())?;
+                Ok(None)
+            }
+            Wake::Room | Wake::Woken => Ok(None),
+        }
+    }
+
+    /// Takes what the data channel brought, and what it has brought besides.
+    fn take_incoming(&mut self, first: Option<Incoming>) -> Result<Option<PortEnd>, PortError> {
+        let now = Instant::now().into_std();
+        let mut next = first;
+        for _ in 0..BATCH {
+            match next {
+                None => return Ok(Some(PortEnd::PumpEnded)),
+                Some(Incoming::Payload(Payload::Output(bytes))) => {
+                    self.mux.handle_bytes(bytes, now)?;
+                }
+                Some(Incoming::Payload(Payload::Flag(Flag::ConnectToPortError))) => {
+                    self.refused += 1;
+                }
+                Some(Incoming::Event(event)) => {
+                    if let Some(end) = ended(event) {
+                        return Ok(Some(end));
+                    }
+                }
+                Some(
+                    Incoming::Payload(_) | Incoming::Connected | Incoming::Disconnected { .. },
+                ) => {}
+            }
+            if !self.mux.has_room() {
+                break;
+            }
+            match self.handle.incoming.try_recv() {
+                Ok(more) => next = Some(more),
+                // An end of the queue is found by the next wait.
+                Err(_) => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why the session is over, past what lies before the reason.
+    fn reason(&mut self) -> PortEnd {
+        while let Ok(next) = self.handle.incoming.try_recv() {
+            if let Incoming::Event(event) = next
+                && let Some(end) = ended(event)
+            {
+                return end;
+            }
+        }
+        PortEnd::PumpEnded
+    }
+
+    /// Makes a stream of a connection.
+    fn open(&mut self, socket: Socket) {
+        let id = match self.mux.open(Instant::now().into_std()) {
+            Ok(id) => id,
+            Err(error) => {
+                warn!(%error, "a connection was refused");
+                return;
+            }
+        };
+        debug!(stream = %id, "connection accepted");
+        let stream = Stream::open(id, self.ready.waker(id), true, socket);
+        self.streams.insert(id, stream);
+        self.serve(id);
+    }
+
+    /// Moves everything that can be moved.
+    fn settle(&mut self) {
+        for id in self.ready.take() {
+            self.serve(id);
+        }
+        loop {
+            while let Some(event) = self.mux.poll_event() {
+                self.follow(event);
+            }
+            // What was sent may have made room for more.
+            if !self.transmit() {
+                return;
+            }
+        }
+    }
+
+    fn follow(&mut self, event: mux::Event) {
+        match event {
+            // Only the client opens streams; the session refuses others.
+            mux::Event::Opened(id) => self.mux.reset(id, Instant::now().into_std()),
+            mux::Event::Readable(id) | mux::Event::Writable(id) => self.serve(id),
+            mux::Event::PeerFinished { id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.finish_peer();
+                }
+                self.serve(id);
+            }
+            mux::Event::Reset { id, reason } => {
+                match reason {
+                    mux::ResetReason::Peer => debug!(stream = %id, %reason, "stream reset"),
+                    mux::ResetReason::Stalled { .. } => {
+                        warn!(stream = %id, %reason, "stream reset");
+                    }
+                }
+                self.streams.remove(&id);
+            }
+        }
+    }
+
+    /// Gives a stream its turn.
+    fn serve(&mut self, id: StreamId) {
+        let now = Instant::now().into_std();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            // What still comes on a stream that is over.
+            while self.mux.read(id, now).is_some() {}
+            return;
+        };
+        match stream.serve(&mut self.mux, &mut self.buffer, now) {
+            Served::Alive => {}
+            Served::Over => {
+                debug!(stream = %id, "connection closed");
+                self.streams.remove(&id);
+            }
+            Served::Unreachable(never) => match never {},
+        }
+    }
+
+    /// Hands the data channel what it takes. Returns whether that was anything.
+    fn transmit(&mut self) -> bool {
+        self.is_blocked = false;
+        let mut has_sent = false;
+        loop {
+            let permit = match self.handle.outgoing.try_reserve() {
+                Ok(permit) => permit,
+                Err(TrySendError::Full(())) => {
+                    self.is_blocked = true;
+                    return has_sent;
+                }
+                Err(TrySendError::Closed(())) => return has_sent,
+            };
+            let Some(bytes) = self.mux.poll_transmit(PAYLOAD) else {
+                return has_sent;
+            };
+            permit.send(Outgoing::Payload(Payload::Output(bytes)));
+            has_sent = true;
+        }
+    }
+
+    /// Tells the person what is new, in the words that scripts know.
+    async fn tell(&mut self) {
+        if !self.has_told && !self.streams.is_empty() {
+            self.has_told = true;
+            let text = format!("\nConnection accepted for session [{}]", self.session_id);
+            say(self.io, &text).await;
+        }
+        for _ in 0..std::mem::take(&mut self.refused) {
+            let text = "Connection to destination port failed, check SSM Agent logs.";
+            complain(self.io, text).await;
+        }
+    }
+}

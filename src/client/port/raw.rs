@@ -1,0 +1,102 @@
+//! One stream between standard input and output and the destination: what carries SSH.
+//!
+//! Nothing but the stream's bytes goes to standard output. Once standard input has ended, our own
+//! agent is told that this direction is over, and the rest of the answer still comes; another agent
+//! can only be told to end the session.
+
+use std::convert::Infallible;
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+
+use super::PortEnd;
+use crate::client::io::{Io, Sink, Source};
+use crate::protocol::channel::Event;
+use crate::protocol::wire::Payload;
+use crate::protocol::wire::payload::Flag;
+use crate::transport::forward::READ;
+use crate::transport::{ChannelHandle, Incoming, Outgoing};
+
+/// Size of the buffer that is read into; what was read is cut off it without a copy.
+const BUFFER: usize = 256 << 10;
+
+/// Runs the stream until the session is over.
+pub(super) async fn run(handle: &mut ChannelHandle, io: &mut Io, half_close: bool) -> PortEnd {
+    let end = if half_close {
+        Flag::DisconnectToPort
+    } else {
+        Flag::TerminateSession
+    };
+    tokio::select! {
+        never = send(&mut io.input, &handle.outgoing, end) => match never {},
+        end = receive(&mut io.output, &mut handle.incoming) => end,
+    }
+}
+
+/// Input to the destination; then waits for the session's end, which the other direction learns of.
+async fn send(input: &mut Source, outgoing: &mpsc::Sender<Outgoing>, end: Flag) -> Infallible {
+    let mut buffer = BytesMut::with_capacity(BUFFER);
+    loop {
+        buffer.reserve(READ);
+        let read = input.read_buf(&mut buffer).await;
+        let payload = match read {
+            Ok(count) if count > 0 => Payload::Output(buffer.split().freeze()),
+            Ok(_) => Payload::Flag(end),
+            Err(error) => {
+                tracing::debug!(%error, "standard input failed");
+                Payload::Flag(end)
+            }
+        };
+        let is_end = matches!(payload, Payload::Flag(_));
+        let sent = outgoing.send(Outgoing::Payload(payload)).await;
+        if is_end || sent.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// The destination's bytes to output.
+async fn receive(output: &mut Sink, incoming: &mut mpsc::Receiver<Incoming>) -> PortEnd {
+    loop {
+        // Output that no more follows for now must not wait in a buffer.
+        let next = match incoming.try_recv() {
+            Ok(next) => Some(next),
+            Err(_) => {
+                if let Err(error) = output.flush().await {
+                    return PortEnd::Output(error);
+                }
+                incoming.recv().await
+            }
+        };
+        match next {
+            None => return PortEnd::PumpEnded,
+            Some(Incoming::Payload(Payload::Output(bytes))) => {
+                if let Err(error) = output.write_all(&bytes).await {
+                    return PortEnd::Output(error);
+                }
+            }
+            Some(Incoming::Event(event)) => {
+                if let Some(end) = ended(event) {
+                    return flushed(output, end).await;
+                }
+            }
+            Some(Incoming::Payload(_) | Incoming::Connected | Incoming::Disconnected { .. }) => {}
+        }
+    }
+}
+
+async fn flushed(output: &mut Sink, end: PortEnd) -> PortEnd {
+    let flushed: io::Result<()> = output.flush().await;
+    flushed.map_or_else(PortEnd::Output, |()| end)
+}
+
+/// The end that an event stands for, if it does.
+pub(super) fn ended(event: Event) -> Option<PortEnd> {
+    match event {
+        Event::Closed(closed) => Some(PortEnd::Closed(closed)),
+        Event::HandshakeFailed(text) => Some(PortEnd::HandshakeFailed(text)),
+        _ => None,
+    }
+}

@@ -1,0 +1,36 @@
+//! Documents: what people make, read, change and delete, and what sessions are started with.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `content` | JSON and YAML |
+//! | `schema`, `session_schema`, `command_schema` | what a content must look like |
+//! | `built_in` | the documents that every gateway has |
+//! | `find` | one document by name and version |
+//! | `create`, `update`, `delete`, `get`, `list` | the operations |
+//! | `description`, `refusal` | their results and errors |
+
+mod built_in;
+mod command_schema;
+mod content;
+mod create;
+mod delete;
+mod description;
+mod find;
+mod get;
+mod list;
+mod refusal;
+mod schema;
+mod session_schema;
+mod update;
+
+pub(super) use create::create;
+pub(super) use delete::delete;
+pub(super) use find::session_document;
+pub(super) use get::{describe, get, list_versions};
+pub(super) use list::list;
+pub(super) use update::{set_default_version, update};
+
+/// AWS's word for a document with which sessions are started.
+const SESSION: &str = "Session";
+/// AWS's word for a document that Run Command runs.
+const COMMAND: &str = "Command";

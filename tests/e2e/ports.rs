@@ -1,0 +1,269 @@
+//! Port sessions between the programs: many connections at once, refusals, Unix sockets, raw streams.
+
+use std::sync::Arc;
+
+use ssm_agent::client::{Ending, Io, Parameters, Session, start_session};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::programs::{PATIENCE, World};
+
+const FORWARD: &str = "AWS-StartPortForwardingSession";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_pass_at_once_and_keep_their_half_close() {
+    let (world, node) = World::with_agent().await;
+    let server = Server::start().await;
+    let mut tunnel = Tunnel::open(&world, &node, FORWARD, &[("portNumber", &server.port)]).await;
+
+    let mut clients = JoinSet::new();
+    for number in 0..20_usize {
+        let port = tunnel.port;
+        clients.spawn(async move {
+            let sent: Vec<u8> = (0..200_000 + number * 1000)
+                .map(|n| (n.wrapping_mul(31) % 251) as u8)
+                .collect();
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (mut from, mut to) = stream.split();
+            let write = async {
+                to.write_all(&sent).await.unwrap();
+                to.shutdown().await.unwrap();
+            };
+            let mut received = Vec::new();
+            let (read, ()) = tokio::join!(from.read_to_end(&mut received), write);
+            read.unwrap();
+            // The server answers only once it has seen the end.
+            assert!(received == [&sent[..], b"end"].concat(), "{number}");
+        });
+    }
+    let all = clients.join_all();
+    timeout(PATIENCE, all).await.expect("all answers come");
+
+    tunnel.says("Connection accepted for session [").await;
+    tunnel.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connection_ends_alone_and_is_told() {
+    let (world, node) = World::with_agent().await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let mut tunnel =
+        Tunnel::open(&world, &node, FORWARD, &[("portNumber", &port.to_string())]).await;
+
+    let mut refused = TcpStream::connect(("127.0.0.1", tunnel.port))
+        .await
+        .unwrap();
+    let mut nothing = Vec::new();
+    // An end or a reset, and soon.
+    let read = timeout(PATIENCE, refused.read_to_end(&mut nothing)).await;
+
+    assert!(read.is_ok() && nothing.is_empty());
+    tunnel
+        .complains("Connection to destination port failed")
+        .await;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let again = TcpStream::connect(("127.0.0.1", tunnel.port))
+        .await
+        .unwrap();
+    timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    drop(again);
+    tunnel.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn socket_of_the_host_and_socket_of_the_client_are_joined() {
+    let (world, node) = World::with_agent().await;
+    let target = world.folder.path().join("target");
+    let listener = UnixListener::bind(&target).unwrap();
+    let target = target.to_str().unwrap().to_owned();
+    let tunnel = Tunnel::open(
+        &world,
+        &node,
+        "SSM-StartUnixSocketForwarding",
+        &[("socket", &target)],
+    )
+    .await;
+
+    let mut client = TcpStream::connect(("127.0.0.1", tunnel.port))
+        .await
+        .unwrap();
+    let (mut server, _): (UnixStream, _) =
+        timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    client.write_all(b"GET").await.unwrap();
+    let mut request = [0; 3];
+    server.read_exact(&mut request).await.unwrap();
+    server.write_all(b"answer").await.unwrap();
+    drop(server);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+
+    assert_eq!((&request, answer.as_str()), (b"GET", "answer"));
+    tunnel.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_stream_is_standard_input_and_output_and_ends_with_the_server() {
+    let (world, node) = World::with_agent().await;
+    let server = Server::start().await;
+    let (mut input, theirs_in) = tokio::io::duplex(64 << 10);
+    let (mut output, theirs_out) = tokio::io::duplex(64 << 10);
+    let io = Io::pipes(theirs_in, theirs_out, tokio::io::sink());
+    let running = run(
+        &world,
+        &node,
+        "AWS-StartSSHSession",
+        &[("portNumber", &server.port)],
+        io,
+    )
+    .await;
+
+    input.write_all(b"SSH-2.0-here\r\n").await.unwrap();
+    drop(input);
+    let mut received = Vec::new();
+    let read = timeout(PATIENCE, output.read_to_end(&mut received)).await;
+
+    read.expect("the stream ends").unwrap();
+    assert_eq!(received, b"SSH-2.0-here\r\nend");
+    let ending = timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert_eq!(ending.exit_status(), 0, "{ending:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn address_on_the_deny_list_is_refused_with_a_reason() {
+    let (world, node) = World::with_agent().await;
+    for host in ["169.254.169.254", "::ffff:169.254.169.254", "2852039166"] {
+        let io = Io::pipes(tokio::io::empty(), tokio::io::sink(), tokio::io::sink());
+        let parameters = [("host", host), ("portNumber", "80")];
+        let document = "AWS-StartPortForwardingSessionToRemoteHost";
+        let running = run(&world, &node, document, &parameters, io).await;
+
+        let ending = timeout(PATIENCE, running).await.unwrap().unwrap();
+
+        let reason = ending.reason.clone();
+        assert!(reason.contains("is forbidden"), "{host}: {ending:?}");
+        assert_eq!(ending.exit_status(), 1);
+    }
+}
+
+/// Puts out what it reads, and `end` once that ends.
+struct Server {
+    port: String,
+    _accepting: JoinSet<()>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut serving = JoinSet::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                serving.spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    tokio::io::copy(&mut from, &mut to).await.unwrap();
+                    to.write_all(b"end").await.unwrap();
+                });
+            }
+        });
+        Self {
+            port,
+            _accepting: accepting,
+        }
+    }
+}
+
+/// A port session with its listener.
+struct Tunnel {
+    port: u16,
+    output: DuplexStream,
+    errors: DuplexStream,
+    running: JoinHandle<Ending>,
+    cancel: CancellationToken,
+}
+
+impl Tunnel {
+    async fn open(world: &World, node: &str, document: &str, parameters: &[(&str, &str)]) -> Self {
+        let (output, theirs_out) = tokio::io::duplex(64 << 10);
+        let (errors, theirs_err) = tokio::io::duplex(64 << 10);
+        let io = Io::pipes(tokio::io::empty(), theirs_out, theirs_err);
+        let cancel = CancellationToken::new();
+        let running = run_until(world, node, document, parameters, io, cancel.clone()).await;
+        let mut tunnel = Self {
+            port: 0,
+            output,
+            errors,
+            running,
+            cancel,
+        };
+        let said = read_until(&mut tunnel.output, "Waiting for connections...").await;
+        let mut words = said.split_whitespace();
+        words.find(|word| *word == "Port").unwrap();
+        tunnel.port = words.next().unwrap().parse().unwrap();
+        tunnel
+    }
+
+    async fn says(&mut self, text: &str) {
+        read_until(&mut self.output, text).await;
+    }
+
+    async fn complains(&mut self, text: &str) {
+        read_until(&mut self.errors, text).await;
+    }
+
+    async fn leave(self) {
+        self.cancel.cancel();
+        timeout(PATIENCE, self.running).await.unwrap().unwrap();
+    }
+}
+
+async fn read_until(stream: &mut DuplexStream, text: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    let read = async {
+        while !seen.contains(text) {
+            let count = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "{text:?} did not come, but {seen:?}");
+            seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+    };
+    timeout(PATIENCE, read).await.expect("it is said");
+    seen
+}
+
+async fn run(
+    world: &World,
+    node: &str,
+    document: &str,
+    parameters: &[(&str, &str)],
+    io: Io,
+) -> JoinHandle<Ending> {
+    let cancel = CancellationToken::new();
+    run_until(world, node, document, parameters, io, cancel).await
+}
+
+async fn run_until(
+    world: &World,
+    node: &str,
+    document: &str,
+    parameters: &[(&str, &str)],
+    io: Io,
+    cancel: CancellationToken,
+) -> JoinHandle<Ending> {
+    let parameters: Parameters = parameters
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), vec![value.to_owned()]))
+        .collect();
+    let started = start_session(&world.client, node, Some(document), &parameters, None)
+        .await
+        .unwrap();
+    let tls = Arc::clone(world.client.tls());
+    let session = Session::new(world.client.clone(), started, tls);
+    tokio::spawn(async move { session.run(io, &cancel).await.unwrap() })
+}
