@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use ssm_agent::protocol::channel::{Channel, Clock, Event, HandshakeRole, Settings};
+use ssm_agent::protocol::channel::{Channel, Clock, Event, HandshakeRole, SendError, Settings};
 use ssm_agent::protocol::wire::control::ChannelClosed;
 use ssm_agent::protocol::wire::features::FEATURES_HEADER;
 use ssm_agent::protocol::wire::open_channel::OpenDataChannel;
@@ -83,6 +83,7 @@ impl StandIn {
         tasks.spawn(async move {
             let end = FarEnd {
                 channel: channel(handshake),
+                held: Vec::new(),
                 commands: commanded,
                 tell,
             };
@@ -202,6 +203,8 @@ fn channel(handshake: HandshakeRole) -> Channel {
 /// The task behind a stand-in.
 struct FarEnd {
     channel: Channel,
+    /// What is to be sent once the handshake is over.
+    held: Vec<Payload>,
     commands: mpsc::UnboundedReceiver<Command>,
     tell: mpsc::UnboundedSender<Seen>,
 }
@@ -291,7 +294,10 @@ impl FarEnd {
                 return After::NextConnection { keep: true };
             }
             Wake::Command(Some(Command::Send(payload))) => {
-                self.channel.send(payload, now).expect("room in the window");
+                match self.channel.send(payload.clone(), now) {
+                    Err(SendError::NotOpen) => self.held.push(payload),
+                    sent => sent.expect("room in the window"),
+                }
             }
             Wake::Command(Some(Command::Close(closed))) => {
                 let _ = self.flush(socket).await;
@@ -318,8 +324,16 @@ impl FarEnd {
     ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
         let now = Instant::now().into_std();
         while let Some(event) = self.channel.poll_event() {
-            if let Event::HandshakeFailed(text) = event {
-                let _ = self.tell.send(Seen::HandshakeFailed(text));
+            match event {
+                Event::HandshakeFailed(text) => {
+                    let _ = self.tell.send(Seen::HandshakeFailed(text));
+                }
+                Event::Open { .. } => {
+                    for payload in std::mem::take(&mut self.held) {
+                        self.channel.send(payload, now).expect("room in the window");
+                    }
+                }
+                _ => {}
             }
         }
         while let Some(payload) = self.channel.poll_delivery(now) {

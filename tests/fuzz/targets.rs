@@ -17,7 +17,9 @@ use ssm_agent::protocol::wire::open_channel::{
     decode_token_response, encode_token_response,
 };
 use ssm_agent::protocol::wire::payload::{Flag, TerminalSize, decode_exit_code};
-use ssm_agent::protocol::wire::session_document::SessionDocument;
+use ssm_agent::protocol::wire::session_document::{
+    SessionDocument, StoredParameter, StoredParameters,
+};
 use ssm_agent::protocol::wire::task::{TaskAcknowledge, TaskComplete};
 use ssm_agent::protocol::wire::version::{AgentGates, ClientGates};
 use ssm_agent::protocol::wire::{Acknowledgement, Message, Payload, PeerFeatures, SessionId};
@@ -131,7 +133,21 @@ fn session_document(data: &[u8]) {
         let _ = document.preferences();
         let defaults = document.parameters.keys().cloned();
         let values = defaults.map(|name| (name, "{{ a }}".into())).collect();
-        let _ = document.resolve(&values);
+        if let Ok(resolved) = document.resolve(&values) {
+            let _ = (resolved.preferences(), resolved.command());
+        }
+        if let Ok(names) = document.references(&values) {
+            let stored = |name: &String| StoredParameter {
+                name: name.clone(),
+                kind: "StringList".into(),
+                value: "{{ssm:a}},b".into(),
+                ..StoredParameter::default()
+            };
+            let answers: Vec<_> = names.iter().map(stored).collect();
+            if let Ok(stored) = StoredParameters::collect(&names, &answers) {
+                let _ = document.resolve_with(&values, &stored);
+            }
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let report = match request.detached.then(detach).transpose() {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("error: cannot leave the agent's session: {error}");
+            eprintln!("error: cannot give the standard input away: {error}");
             return ExitCode::from(exit::FAILURE);
         }
     };

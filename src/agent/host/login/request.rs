@@ -19,7 +19,7 @@ pub struct Request {
     pub session_id: Option<String>,
     /// Soft limit of open files, where the agent raised its own.
     pub open_files: Option<u64>,
-    /// There is no terminal: leave the agent's session, and tell a failure on standard input, which
+    /// There is no terminal: the command gets no input, and a failure is told on standard input, which
     /// the agent reads.
     pub detached: bool,
     /// A program and its arguments to run instead of the login shell. It is executed directly, found

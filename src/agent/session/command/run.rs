@@ -104,7 +104,7 @@ impl Opening {
                 news = self.connection.inbox.news() => news,
             };
             match news {
-                News::Connected => self.connection.send(CONNECTED).await,
+                News::Connected => self.connection.announce().await,
                 News::Open { .. } => {
                     starting = command.take().map(|command| start::start(session, command));
                 }
@@ -145,8 +145,6 @@ impl Opening {
         }
     }
 }
-
-const CONNECTED: Outgoing = Outgoing::State(SessionState::Connected);
 
 /// What wakes a running session.
 enum Event {

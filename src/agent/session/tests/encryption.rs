@@ -40,6 +40,30 @@ async fn encrypted_shell_runs_from_prompt_to_exit_status() {
 }
 
 #[tokio::test]
+async fn both_streams_of_a_command_are_encrypted() {
+    let kms = Arc::new(Kms::default());
+    let mut world = world(&kms);
+    world.start(
+        "alice-1",
+        json!({
+            "schemaVersion": "1.0", "sessionType": "NonInteractiveCommands",
+            "inputs": {"kmsKeyId": KEY_ID},
+            "properties": {"linux": {
+                "commands": "sh -c 'printf out; printf err >&2; exit 3'", "separateOutputStream": true,
+            }},
+        }),
+    );
+    let mut client = attach(&mut world, Some(Arc::clone(&kms))).await;
+
+    assert_eq!(client.wait_for_exit().await, 3);
+    assert_eq!(
+        (client.seen.as_str(), &client.errors[..]),
+        ("out", &b"err"[..])
+    );
+    assert_eq!(kms.contexts().len(), 1);
+}
+
+#[tokio::test]
 async fn nothing_runs_for_a_client_without_the_key() {
     let table = [
         (
