@@ -46,6 +46,8 @@ pub struct Settings {
     pub health_interval: Duration,
     /// How sessions run.
     pub session: SessionSettings,
+    /// `Agent.ContainerMode`: the agent runs in a container.
+    pub in_container: bool,
     /// How sessions are recorded; `None` if they are not.
     pub transcript: Option<TranscriptSettings>,
     /// PEM file with further certificate authorities to trust.
@@ -129,6 +131,8 @@ pub struct SessionSettings {
     pub limit: usize,
     /// Whose shell it is.
     pub default_user: DefaultUser,
+    /// Whether `ssm-user` may use sudo; without a word of it, what the reference does.
+    pub ssm_user_sudo: Option<bool>,
     /// Unacknowledged output kept per session, in bytes.
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
@@ -254,6 +258,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         identity: read_identity(&mut identity)?,
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
         session: read_session(&mut mgs, &mut kms, &mut own)?,
+        in_container: agent.boolean("ContainerMode", false)?,
         transcript: read_transcript(&mut ssm, &mut own)?,
         ca_file: path_of(own.text("CaFile")?),
     };
@@ -333,6 +338,7 @@ fn read_session(
     let settings = SessionSettings {
         limit,
         default_user,
+        ssm_user_sudo: section.optional_boolean("SsmUserSudo")?,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
         requires_kms_challenge: kms.boolean("RequireKMSChallengeResponse", false)?,

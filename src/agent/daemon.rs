@@ -17,7 +17,7 @@ use super::control::{
     self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
 };
 use super::keys::Kms;
-use super::session::{DataChannelSource, Outcome, Supervisor};
+use super::session::{self, DataChannelSource, Outcome, Supervisor};
 use super::transcript::Transcript;
 use super::{health, identity, setup};
 use crate::protocol::wire::SessionId;
@@ -117,13 +117,17 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         handle.status.clone(),
         node_id.clone(),
     ));
-    let supervisor = Supervisor::new(
-        setup::session(
+    let sessions = session::Settings {
+        parameters: Some(Arc::new(client.clone())),
+        ..setup::session(
             &settings,
             &node_id,
             program,
             Arc::new(Kms::new(client.clone())),
-        ),
+        )
+    };
+    let supervisor = Supervisor::new(
+        sessions,
         DataChannels::new(client, node_id),
         transcript,
         outcomes,

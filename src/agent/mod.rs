@@ -9,6 +9,7 @@ pub mod health;
 pub mod host;
 pub mod identity;
 mod keys;
+mod parameters;
 pub mod session;
 pub mod setup;
 pub mod transcript;

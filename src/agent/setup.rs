@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
+use super::host::users::Sudo;
 use super::identity::{self, share};
 use super::session::{self, DenyList, ShellUser};
 use super::transcript;
@@ -98,6 +99,12 @@ pub fn session(
             source: keys,
             requires_challenge: own.requires_kms_challenge,
         }),
+        sudo: match own.ssm_user_sudo {
+            None => Sudo::WhenCreated,
+            Some(true) => Sudo::On,
+            Some(false) => Sudo::Off,
+        },
+        in_container: settings.in_container,
         drain: own.drain,
         denied_destinations: own
             .denied_destinations

@@ -36,12 +36,11 @@ pub(super) const MGS: [(&str, Kind); 2] = [
 ];
 
 /// In `Agent`.
-pub(super) const AGENT: [(&str, Kind); 15] = [
+pub(super) const AGENT: [(&str, Kind); 14] = [
     ("Name", Text),
     ("Version", Text),
     ("OrchestrationRootDir", Text),
     ("DownloadRootDir", Text),
-    ("ContainerMode", Flag),
     ("SelfUpdate", Flag),
     ("SelfUpdateScheduleDay", number(7, 1, 7)),
     ("TelemetryMetricsToCloudWatch", Flag),

@@ -99,9 +99,13 @@ impl Section {
     }
 
     pub(super) fn boolean(&mut self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        Ok(self.optional_boolean(key)?.unwrap_or(default))
+    }
+
+    pub(super) fn optional_boolean(&mut self, key: &str) -> Result<Option<bool>, ConfigError> {
         match self.take(key) {
-            None => Ok(default),
-            Some(Value::Bool(value)) => Ok(value),
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
             Some(other) => Err(self.wrong_type(key, "true or false", &other)),
         }
     }

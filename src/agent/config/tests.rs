@@ -127,6 +127,39 @@ fn identities_that_cannot_be_used_are_left_out() {
 }
 
 #[test]
+fn sudo_of_ssm_user_is_given_taken_or_left_alone() {
+    for (text, sudo) in [
+        ("{}", None),
+        (
+            r#"{"SsmAgent":{"Session":{"SsmUserSudo":true}}}"#,
+            Some(true),
+        ),
+        (
+            r#"{"ssmAgent":{"session":{"ssmUserSudo":false}}}"#,
+            Some(false),
+        ),
+    ] {
+        let (settings, warnings) = parse(text);
+
+        assert_eq!(settings.session.ssm_user_sudo, sudo);
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+    let error = try_parse(r#"{"SsmAgent":{"Session":{"SsmUserSudo":"no"}}}"#).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("SsmAgent.Session.SsmUserSudo must be true or false"),
+        "{error}"
+    );
+}
+
+#[test]
+fn container_mode_is_read() {
+    assert!(parse(r#"{"Agent":{"ContainerMode":true}}"#).0.in_container);
+    assert!(!parse("{}").0.in_container);
+}
+
+#[test]
 fn recording_can_be_switched_off_and_directed() {
     let (settings, _) = parse(r#"{"SsmAgent":{"Transcript":{"Enabled":false}}}"#);
     assert_eq!(settings.transcript, None);

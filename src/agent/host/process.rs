@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getsid};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
@@ -54,8 +54,8 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Takes over a child of this process that nobody else waits for, and that is or is about to
-    /// become a session leader.
+    /// Takes over a child of this process that is a session leader, or is about to become one, and
+    /// that nobody else waits for.
     pub fn led_by(leader: Pid) -> Self {
         Self {
             leader,
@@ -94,6 +94,16 @@ impl Processes {
                 self.child_signals = None;
                 return status;
             }
+        }
+    }
+
+    /// Signals the leader and its process group, as a terminal does with its foreground job.
+    pub fn signal(&self, signal: Signal) {
+        match killpg(self.leader, signal) {
+            Ok(()) => {}
+            // It has not made its group yet, or the group is gone.
+            Err(Errno::ESRCH) => send(self.leader, signal),
+            Err(error) => debug!(leader = %self.leader, %signal, %error, "cannot signal a group"),
         }
     }
 
@@ -197,8 +207,7 @@ fn peek(leader: Pid) -> Option<ExitStatus> {
     }
 }
 
-/// The living processes whose session is `session`, and its leader, also if that has yet to begin
-/// the session.
+/// The living processes whose session is `session`; its leader even before it has made its session.
 ///
 /// `getsid` costs a fraction of a microsecond where reading `/proc/PID/stat` costs about twenty, so
 /// hundreds of sessions can end at once.
@@ -213,7 +222,8 @@ fn members(session: Pid) -> Vec<Pid> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .map(Pid::from_raw)
-        .filter(|&pid| (pid == session || getsid(Some(pid)) == Ok(session)) && !is_dead(pid))
+        .filter(|&pid| pid == session || getsid(Some(pid)) == Ok(session))
+        .filter(|&pid| !is_dead(pid))
         .collect()
 }
 

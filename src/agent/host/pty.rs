@@ -213,16 +213,16 @@ impl Pty {
 ///
 /// The buffer lives on the stack, so that an idle session keeps none, and what is returned takes
 /// only the memory it needs.
-fn read_burst(master: &OwnedFd) -> io::Result<Output> {
+pub(super) fn read_burst(descriptor: &OwnedFd) -> io::Result<Output> {
     let mut buffer = [0; READ_SIZE];
     let mut filled = 0;
     let stopped = loop {
-        match nix::unistd::read(master, &mut buffer[filled..]) {
+        match nix::unistd::read(descriptor, &mut buffer[filled..]) {
             Ok(0) => break Output::End,
             Ok(count) => filled += count,
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => break Output::None,
-            // The kernel's way to say that the other side is closed and everything was read.
+            // A terminal's way to say that the other side is closed and everything was read.
             Err(Errno::EIO) => break Output::End,
             Err(error) if filled == 0 => return Err(error.into()),
             Err(_) => break Output::None,

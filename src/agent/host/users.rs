@@ -1,24 +1,20 @@
 //! Accounts of the host, and the account that sessions of a root agent run as.
 
-use std::fs::{OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+mod sudoers;
+
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, geteuid};
-use tracing::info;
+use tracing::{info, warn};
+
+use sudoers::Sudoers;
 
 /// The account that sessions of a root agent run as.
 pub const SSM_USER: &str = "ssm-user";
-/// The file that lets [`SSM_USER`] use sudo, inside the sudoers folder.
-const SUDOERS_FILE: &str = "ssm-agent-users";
-/// Its content, as the reference agent writes it.
-const SUDOERS_RULES: &str = "# User rules for ssm-user\nssm-user ALL=(ALL) NOPASSWD:ALL\n";
-/// Its mode; sudo refuses files that others may write.
-const SUDOERS_MODE: u32 = 0o440;
 /// Most of a tool's complaint that goes into an error, in characters.
 const COMPLAINT: usize = 300;
 
@@ -50,11 +46,11 @@ pub enum UserError {
         /// What it said.
         detail: String,
     },
-    /// The sudoers file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Sudoers {
-        /// The file.
-        path: PathBuf,
+    /// The right to use sudo cannot be taken away.
+    #[error("cannot take the right to use sudo from user {name}")]
+    Sudo {
+        /// The user.
+        name: String,
         /// Why not.
         #[source]
         source: io::Error,
@@ -136,45 +132,80 @@ impl From<User> for Account {
     }
 }
 
+/// Whether [`SSM_USER`] may use sudo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sudo {
+    /// It may when we make it, and nobody looks at it again; as in the reference.
+    #[default]
+    WhenCreated,
+    /// It may.
+    On,
+    /// It may not, unless by rules of the host's own.
+    Off,
+}
+
 /// Makes [`SSM_USER`] when it is first needed.
 #[derive(Debug)]
 pub struct SsmUser {
     name: &'static str,
     useradd: PathBuf,
-    sudoers: PathBuf,
+    sudo: Sudo,
+    sudoers: Sudoers,
     one_at_a_time: Mutex<()>,
 }
 
-impl Default for SsmUser {
-    fn default() -> Self {
+impl SsmUser {
+    /// The account, with or without the right to use sudo.
+    pub fn new(sudo: Sudo) -> Self {
         Self {
             name: SSM_USER,
             useradd: "useradd".into(),
-            sudoers: "/etc/sudoers.d".into(),
+            sudo,
+            sudoers: Sudoers::in_folder("/etc/sudoers.d"),
             one_at_a_time: Mutex::new(()),
         }
     }
-}
 
-impl SsmUser {
-    /// Gives the account; makes it first, with its right to use sudo, if it does not exist.
+    /// Gives the account; makes it first if it does not exist. Its right to use sudo is what it
+    /// should be from then on.
     ///
     /// It may take as long as the tool that makes users: call it where blocking is allowed.
     ///
     /// # Errors
-    /// [`UserError`].
+    /// [`UserError`]. A right to use sudo that cannot be given is no error, as one may be there to
+    /// repair what keeps it from being given.
     pub fn ensure(&self) -> Result<Account, UserError> {
         let _turn = self
             .one_at_a_time
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = Account::find(self.name)? {
+            self.settle_sudo(self.sudo)?;
             return Ok(account);
         }
         self.create()?;
         info!(user = self.name, "created the user that sessions run as");
-        write_sudoers(&self.sudoers)?;
+        self.settle_sudo(match self.sudo {
+            Sudo::WhenCreated | Sudo::On => Sudo::On,
+            Sudo::Off => Sudo::Off,
+        })?;
         Account::named(self.name)
+    }
+
+    fn settle_sudo(&self, sudo: Sudo) -> Result<(), UserError> {
+        match sudo {
+            Sudo::WhenCreated => {}
+            Sudo::On => {
+                if let Err(error) = self.sudoers.give() {
+                    warn!(user = self.name, %error, "cannot give the right to use sudo");
+                }
+            }
+            Sudo::Off => self.sudoers.take().map_err(|source| UserError::Sudo {
+                name: self.name.to_owned(),
+                source,
+            })?,
+        }
+        Ok(())
     }
 
     fn create(&self) -> Result<(), UserError> {
@@ -196,30 +227,10 @@ impl SsmUser {
     }
 }
 
-/// Writes the sudoers file unless it exists; either way it gets its mode. A host without the folder
-/// has no sudo and needs no file.
-fn write_sudoers(folder: &Path) -> Result<(), UserError> {
-    let path = folder.join(SUDOERS_FILE);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o640)
-        .open(&path)
-        .and_then(|mut file| file.write_all(SUDOERS_RULES.as_bytes()))
-        .or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(error),
-        })
-        .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(SUDOERS_MODE)));
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|source| UserError::Sudoers { path, source }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
@@ -240,24 +251,52 @@ mod tests {
 
     #[test]
     fn existing_user_is_not_created_again() {
-        let users = SsmUser {
-            name: "root",
-            useradd: "/nonexistent/useradd".into(),
-            ..SsmUser::default()
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let users = users("root", "/nonexistent/useradd".into(), folder.path());
 
         assert_eq!(users.ensure().unwrap().uid, Uid::from_raw(0));
+        assert!(!sudoers_file(folder.path()).exists());
+    }
+
+    #[test]
+    fn right_to_use_sudo_is_given_and_taken_as_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |sudo| SsmUser {
+            sudo,
+            ..users("root", "/nonexistent/useradd".into(), folder.path())
+        };
+
+        with(Sudo::On).ensure().unwrap();
+        assert!(sudoers_file(folder.path()).exists());
+        with(Sudo::WhenCreated).ensure().unwrap();
+        assert!(sudoers_file(folder.path()).exists());
+        with(Sudo::Off).ensure().unwrap();
+        assert!(!sudoers_file(folder.path()).exists());
+    }
+
+    #[test]
+    fn right_that_cannot_be_taken_refuses_the_session_and_one_that_cannot_be_given_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("no-folder");
+        fs::write(&file, "").unwrap();
+        let with = |sudo| SsmUser {
+            sudo,
+            ..users("root", "/nonexistent/useradd".into(), &file)
+        };
+
+        assert!(with(Sudo::On).ensure().is_ok());
+        let error = with(Sudo::Off).ensure().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot take the right to use sudo from user root"
+        );
     }
 
     #[test]
     fn failing_tool_is_quoted_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
-        let users = SsmUser {
-            name: "no-such-user-here",
-            useradd: script(folder.path(), "echo 'cannot lock /etc/passwd' >&2; exit 1"),
-            sudoers: folder.path().into(),
-            one_at_a_time: Mutex::new(()),
-        };
+        let useradd = script(folder.path(), "echo 'cannot lock /etc/passwd' >&2; exit 1");
+        let users = users("no-such-user-here", useradd, folder.path());
 
         let error = users.ensure().unwrap_err().to_string();
 
@@ -265,36 +304,32 @@ mod tests {
             error.contains("exit status: 1: cannot lock /etc/passwd"),
             "{error}"
         );
-        assert!(!folder.path().join(SUDOERS_FILE).exists());
+        assert!(!sudoers_file(folder.path()).exists());
     }
 
     #[test]
     fn tool_is_asked_for_a_user_with_a_home_and_sudoers_follow() {
         let folder = tempfile::tempdir().unwrap();
-        let users = SsmUser {
-            name: "no-such-user-here",
-            useradd: script(folder.path(), "echo \"$@\" > \"$(dirname \"$0\")/asked\""),
-            sudoers: folder.path().into(),
-            one_at_a_time: Mutex::new(()),
-        };
+        let useradd = script(folder.path(), "echo \"$@\" > \"$(dirname \"$0\")/asked\"");
+        let users = users("no-such-user-here", useradd, folder.path());
 
         let error = users.ensure().unwrap_err();
 
         assert!(matches!(error, UserError::Unknown { .. }), "{error}");
         let asked = fs::read_to_string(folder.path().join("asked")).unwrap();
         assert_eq!(asked, "-m no-such-user-here\n");
-        assert!(folder.path().join(SUDOERS_FILE).exists());
+        assert!(sudoers_file(folder.path()).exists());
     }
 
     #[test]
     fn missing_tool_is_named_in_the_error() {
-        let users = SsmUser {
-            name: "no-such-user-here",
-            useradd: "/nonexistent/useradd".into(),
-            ..SsmUser::default()
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let missing = "/nonexistent/useradd".into();
 
-        let error = users.ensure().unwrap_err().to_string();
+        let error = users("no-such-user-here", missing, folder.path())
+            .ensure()
+            .unwrap_err()
+            .to_string();
 
         assert!(
             error.contains("/nonexistent/useradd cannot be run"),
@@ -302,34 +337,18 @@ mod tests {
         );
     }
 
-    #[test]
-    fn sudoers_file_has_the_reference_s_rules_and_mode() {
-        let folder = tempfile::tempdir().unwrap();
-
-        write_sudoers(folder.path()).unwrap();
-
-        let path = folder.path().join(SUDOERS_FILE);
-        assert_eq!(fs::read_to_string(&path).unwrap(), SUDOERS_RULES);
-        assert_eq!(mode_of(&path), SUDOERS_MODE);
+    fn users(name: &'static str, useradd: PathBuf, sudoers: &Path) -> SsmUser {
+        SsmUser {
+            name,
+            useradd,
+            sudo: Sudo::default(),
+            sudoers: Sudoers::in_folder(sudoers),
+            one_at_a_time: Mutex::new(()),
+        }
     }
 
-    #[test]
-    fn existing_sudoers_file_keeps_its_content_and_gets_the_mode() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(SUDOERS_FILE);
-        fs::write(&path, "# mine\n").unwrap();
-
-        write_sudoers(folder.path()).unwrap();
-
-        assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\n");
-        assert_eq!(mode_of(&path), SUDOERS_MODE);
-    }
-
-    #[test]
-    fn host_without_sudo_needs_no_sudoers_file() {
-        let folder = tempfile::tempdir().unwrap();
-
-        write_sudoers(&folder.path().join("missing")).unwrap();
+    fn sudoers_file(folder: &Path) -> PathBuf {
+        folder.join("ssm-agent-users")
     }
 
     /// Another process writes the file: a descriptor of ours, inherited by a process that another
@@ -346,9 +365,5 @@ mod tests {
             .status();
         assert!(written.unwrap().success());
         path
-    }
-
-    fn mode_of(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
 }

@@ -158,7 +158,7 @@ impl Connection {
 
     /// How long it makes sense to wait for the client at the end.
     pub(super) fn patience(&self, hurry: &CancellationToken) -> Duration {
-        if self.inbox.client_is_there() && !hurry.is_cancelled() {
+        if self.inbox.is_client_there() && !hurry.is_cancelled() {
             self.linger
         } else {
             self.drain
@@ -240,7 +240,7 @@ impl Inbox {
     }
 
     /// Whether the client can be expected to acknowledge what is sent.
-    fn client_is_there(&self) -> bool {
+    pub(super) fn is_client_there(&self) -> bool {
         self.connected && !self.paused
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::kind::Kind;
 use super::task::Session;
 use crate::protocol::channel::{EncryptionRequest, HandshakeRole, Randomness};
-use crate::protocol::wire::session_document::SessionDocument;
+use crate::protocol::wire::session_document::Preferences;
 use crate::transport::KeySource;
 
 /// Where data keys come from.
@@ -29,11 +29,11 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The KMS key that a document wants its session to be encrypted with. Port sessions never are,
+/// The KMS key that the preferences want a session to be encrypted with. Port sessions never are,
 /// whatever the preferences say: the reference's ends do not encrypt them either.
-pub(super) fn kms_key_id(document: &SessionDocument, kind: &Kind) -> Option<String> {
-    let id = document.preferences().kms_key_id;
-    (!id.is_empty() && !matches!(kind, Kind::Port(_))).then_some(id)
+pub(super) fn kms_key_id(preferences: &Preferences, kind: &Kind) -> Option<String> {
+    let id = &preferences.kms_key_id;
+    (!id.is_empty() && !matches!(kind, Kind::Port(_))).then(|| id.clone())
 }
 
 impl Session {

@@ -1,15 +1,17 @@
 //! Why a session is over, and what follows from it.
 
+use super::connection::Connection;
 use super::outcome::Outcome;
 use super::task::Session;
 use crate::agent::host::process::ExitStatus;
 use crate::agent::transcript;
 use crate::protocol::wire::SessionId;
+use crate::transport::Outgoing;
 
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// The shell ended.
+    /// The shell or command ended.
     Exited(ExitStatus),
     /// The client asked for it.
     Left,
@@ -21,7 +23,7 @@ pub(super) enum End {
     Stopping,
     /// The data channel is gone for good; this is why.
     Lost(String),
-    /// The shell cannot be started; this is why.
+    /// The shell or command cannot be started; this is why.
     NotStarted(String),
     /// The destination of a raw stream closed its connection.
     Finished,
@@ -53,7 +55,7 @@ impl End {
         }
     }
 
-    /// The exit status of the shell, if that is what ended the session.
+    /// The exit status of the shell or command, if that is what ended the session.
     pub(super) fn exit_code(&self) -> Option<i32> {
         match self {
             Self::Exited(status) => Some(status.code()),
@@ -71,9 +73,9 @@ impl End {
     /// How the record ends.
     pub(super) fn for_record(&self) -> transcript::End {
         let reason = match self {
-            Self::Exited(ExitStatus::Exited(_)) => "the shell ended".to_owned(),
+            Self::Exited(ExitStatus::Exited(_)) => "the shell or command ended".to_owned(),
             Self::Exited(ExitStatus::Signaled(signal)) => {
-                format!("the shell was ended by {signal}")
+                format!("the shell or command was ended by {signal}")
             }
             Self::Left => "the client ended the session".to_owned(),
             Self::Terminated => "the session was terminated".to_owned(),
@@ -104,5 +106,19 @@ impl End {
                 Outcome::failed(id, reason)
             }
         }
+    }
+}
+
+/// Ends the data channel as the end of the session demands.
+pub(super) async fn hang_up(
+    connection: Connection,
+    end: &End,
+    goodbye: Vec<Outgoing>,
+    session: &Session,
+) {
+    if end.leaves_somebody() {
+        connection.close(goodbye, &session.cancel).await;
+    } else {
+        connection.abort().await;
     }
 }

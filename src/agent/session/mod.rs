@@ -1,31 +1,36 @@
 //! Sessions: one operator's use of this host each, from the start message to its result.
 //!
 //! ```text
-//! start message --> Supervisor --one task each--> task --> kind (shell, port) --> Outcome
+//! start message --> Supervisor --one task each--> task --> kind (shell, ...) --> Outcome
 //!                                                            |   |
-//!                                  data channel <-- connection   terminal, recorder
+//!                                  data channel <-- connection   terminal or pipes, recorder
 //! ```
 //!
-//! The supervisor owns the tasks; `task` checks what was asked for and picks the kind: a `shell` on a
-//! `terminal`, or a `port`. `input` queues what a client sends, `connection` is a session's end of its
-//! data channel, `encryption` what keeps that from others' eyes, and `end` names the ways in which a
-//! session can be over.
+//! The supervisor owns the tasks; `task` checks what was asked for, with values of Parameter Store
+//! (`parameters`), and picks the kind: a `shell` or command on a `terminal`, a `command` without one,
+//! or a `port`. `user` says who they run as; `input` queues what a client sends, `connection` is a
+//! session's end of its data channel, `encryption` what keeps that from others' eyes, and `end` names
+//! the ways in which a session can be over.
 
+mod command;
 mod connection;
 mod encryption;
 mod end;
 mod input;
 mod kind;
 mod outcome;
+mod parameters;
 mod port;
 mod settings;
 mod shell;
 mod supervisor;
 mod task;
 mod terminal;
+mod user;
 
 pub use encryption::Keys;
 pub use outcome::Outcome;
+pub use parameters::{Lookup, ParameterStore};
 pub use port::DenyList;
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+use tracing::warn;
+
+use crate::agent::transcript::Report;
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::TaskStatus;
 
@@ -39,8 +42,18 @@ impl Outcome {
         }
     }
 
+    /// Tells the person if the recording is not complete.
+    pub(super) fn add_report(&mut self, report: Report) {
+        let Some(problem) = report.problem else {
+            return;
+        };
+        let lost_bytes = report.lost_bytes;
+        warn!(problem, lost_bytes, "recording incomplete");
+        self.add(&format!("recording incomplete: {problem}"));
+    }
+
     /// Adds a line to the text for the person.
-    pub(super) fn add(&mut self, line: &str) {
+    fn add(&mut self, line: &str) {
         if !self.output.is_empty() {
             self.output.push('\n');
         }

@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::encryption::Keys;
+use super::parameters::ParameterStore;
 use super::port::DenyList;
+use crate::agent::host::users::Sudo;
 use crate::protocol::channel::{self, Window};
 use crate::transport::PumpSettings;
 
@@ -43,6 +46,13 @@ pub struct Settings {
     pub shell_user: ShellUser,
     /// Where encrypted sessions get their data keys; without it they are refused.
     pub keys: Option<Keys>,
+    /// Whether `ssm-user` may use sudo.
+    pub sudo: Sudo,
+    /// The agent runs in a container: its sessions are its own user's, and an interactive command is
+    /// run without a shell.
+    pub in_container: bool,
+    /// Where values of Parameter Store come from; without it documents that need some are refused.
+    pub parameters: Option<Arc<dyn ParameterStore>>,
     /// Longest wait at the end for acknowledgements of a client that is away.
     pub drain: Duration,
     /// The same for a client that is there; the shell's last output is on its way to it.
@@ -90,6 +100,9 @@ impl Settings {
             language: None,
             shell_user: ShellUser::by_privilege(),
             keys: None,
+            sudo: Sudo::default(),
+            in_container: false,
+            parameters: None,
             drain: channel::Settings::DRAIN,
             linger: LINGER,
             grace: GRACE,

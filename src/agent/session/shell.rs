@@ -1,11 +1,10 @@
-//! A shell on a terminal, from its start to its end.
+//! A shell or a command on a terminal, from its start to its end.
 //!
 //! One task moves bytes both ways. Nothing is dropped and neither direction blocks the other: output
 //! is read only while the data channel takes it, input is taken from the channel only while the
 //! terminal takes it.
 
 use std::io;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::select;
@@ -14,15 +13,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
 use super::connection::{Connection, News};
-use super::end::End;
+use super::end::{End, hang_up};
 use super::input::Input;
 use super::outcome::Outcome;
 use super::task::Session;
 use super::terminal::{self, DEFAULT_SIZE, Terminal};
+use super::user::RunAs;
 use crate::agent::host::process::ExitStatus;
-use crate::agent::host::pty::{KERNEL_BUFFER, Output};
+use crate::agent::host::pty::{KERNEL_BUFFER, Mode, Output};
 use crate::agent::host::utf8::{self, Utf8Boundary};
-use crate::agent::transcript::{About, Recorder};
+use crate::agent::transcript::Recorder;
 use crate::protocol::channel::HandshakeRole;
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::{Payload, TerminalSize};
@@ -35,6 +35,10 @@ pub(super) struct Shell {
     pub(super) profile: String,
     /// A program and its arguments to run instead of the login shell; empty for the shell.
     pub(super) command: Vec<String>,
+    /// What the terminal does with bytes.
+    pub(super) mode: Mode,
+    /// Who it runs as.
+    pub(super) user: RunAs,
 }
 
 /// Runs a shell session to its end. The terminal starts while the data channel is being dialled, or,
@@ -61,15 +65,6 @@ pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector:
     }
 }
 
-/// Ends the data channel as the end of the session demands.
-async fn hang_up(connection: Connection, end: &End, goodbye: Vec<Outgoing>, session: &Session) {
-    if end.leaves_somebody() {
-        connection.close(goodbye, &session.cancel).await;
-    } else {
-        connection.abort().await;
-    }
-}
-
 /// A session whose terminal does not exist yet.
 struct Opening {
     connection: Connection,
@@ -83,7 +78,7 @@ impl Opening {
         if session.kms_key_id.is_some() {
             self.agree(session).await?;
         }
-        let mut starting = terminal::start(session, shell.command);
+        let mut starting = terminal::start(session, shell);
         loop {
             let news = select! {
                 () = session.cancel.cancelled() => return Err(End::of_cancelled(session)),
@@ -153,7 +148,8 @@ struct Running {
 
 impl Running {
     fn new(opening: Opening, terminal: Terminal, session: Session) -> Self {
-        let about = about(&session, &terminal, opening.size);
+        let size = opening.size.unwrap_or(DEFAULT_SIZE);
+        let about = session.about(&terminal.user, &terminal.command, size);
         let (recorder, write) = session.context.transcript.start(about);
         let writer = tokio::spawn(write.in_current_span());
         let running = Self {
@@ -342,29 +338,7 @@ impl Running {
         );
         let report = self.recorder.finish(end.for_record()).await;
         let mut outcome = end.outcome(self.session.start.session_id);
-        if let Some(problem) = report.problem {
-            warn!(
-                problem,
-                lost_bytes = report.lost_bytes,
-                "recording incomplete"
-            );
-            outcome.add(&format!("recording incomplete: {problem}"));
-        }
+        outcome.add_report(report);
         outcome
-    }
-}
-
-fn about(session: &Session, terminal: &Terminal, size: Option<TerminalSize>) -> About {
-    let start = &session.start;
-    About {
-        session_id: start.session_id.clone(),
-        node_id: session.context.settings.node_id.clone(),
-        user: terminal.user.clone(),
-        owner: start.session_owner.clone(),
-        document: start.document_name.clone(),
-        reason: start.reason.clone(),
-        size: size.unwrap_or(DEFAULT_SIZE),
-        started: SystemTime::now(),
-        command: terminal.command.clone(),
     }
 }

@@ -53,9 +53,9 @@ impl Supervisor {
         cancel: CancellationToken,
     ) -> Self {
         let context = Context {
+            ssm_user: SsmUser::new(settings.sudo),
             settings,
             transcript,
-            ssm_user: SsmUser::default(),
             stopping: cancel,
         };
         let source = Arc::new(source);

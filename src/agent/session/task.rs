@@ -1,18 +1,25 @@
 //! One session from its start message to its outcome: checks what is asked for and runs its kind.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use tokio::select;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+use super::command;
 use super::encryption::kms_key_id;
+use super::end::End;
 use super::kind::Kind;
 use super::outcome::{Outcome, in_one_line};
+use super::parameters;
 use super::settings::Settings;
 use super::{port, shell};
 use crate::agent::host::users::SsmUser;
-use crate::agent::transcript::Transcript;
+use crate::agent::transcript::{About, Transcript};
+use crate::protocol::wire::TerminalSize;
 use crate::protocol::wire::control::StartSession;
+use crate::protocol::wire::session_document::{Preferences, SessionDocument};
 use crate::transport::Connector;
 
 /// What all sessions share.
@@ -34,11 +41,36 @@ pub(super) struct Session {
     pub(super) cancel: CancellationToken,
 }
 
+impl Session {
+    /// What its record says of it: `user` is who it runs as, `command` what runs.
+    pub(super) fn about(&self, user: &str, command: &str, size: TerminalSize) -> About {
+        let start = &self.start;
+        About {
+            session_id: start.session_id.clone(),
+            node_id: self.context.settings.node_id.clone(),
+            user: user.to_owned(),
+            owner: start.session_owner.clone(),
+            document: start.document_name.clone(),
+            reason: start.reason.clone(),
+            size,
+            started: SystemTime::now(),
+            command: command.to_owned(),
+        }
+    }
+}
+
 /// Runs a session to its end.
 pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
-    let kind = match check(&mut session) {
-        Ok(kind) => kind,
+    let checked = select! {
+        checked = check(&session) => checked,
+        () = session.cancel.cancelled() => return End::of_cancelled(&session).outcome(id),
+    };
+    let kind = match checked {
+        Ok((kind, kms_key_id)) => {
+            session.kms_key_id = kms_key_id;
+            kind
+        }
         Err(refusal) => {
             info!(refusal, "session refused");
             return Outcome::failed(id, refusal);
@@ -53,6 +85,7 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
     );
     let outcome = match kind {
         Kind::Shell(shell) => shell::run(shell, session, connector).await,
+        Kind::Command(command) => command::run(command, session, connector).await,
         Kind::Port(port) => port::run(port, session, connector).await,
     };
     info!(
@@ -64,20 +97,59 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
     outcome
 }
 
-/// Resolves the document and picks the kind; the error is the text for the person.
-fn check(session: &mut Session) -> Result<Kind, String> {
-    let start = &session.start;
-    let document = start
-        .document_content
-        .resolve(&start.parameters)
+/// Resolves the document, and picks the kind and the KMS key that is wanted; the error is the text for
+/// the person.
+async fn check(session: &Session) -> Result<(Kind, Option<String>), String> {
+    let Session { context, start, .. } = session;
+    let document = resolve(session).await?;
+    let preferences = document
+        .preferences()
         .map_err(|error| in_one_line(&error))?;
-    let kind = Kind::of(&document).map_err(|error| in_one_line(&error))?;
-    session.kms_key_id = kms_key_id(&document, &kind);
-    if session.kms_key_id.is_some() && session.context.settings.keys.is_none() {
+    let kind = Kind::of(
+        &document,
+        &preferences,
+        &start.run_as_user,
+        context.settings.in_container,
+    );
+    let kind = kind.map_err(|error| in_one_line(&error))?;
+    let kms_key_id = kms_key_id(&preferences, &kind);
+    if kms_key_id.is_some() && context.settings.keys.is_none() {
         return Err(
             "the session preferences ask for KMS encryption, which is not available to this agent"
                 .to_owned(),
         );
     }
-    Ok(kind)
+    warn_of_unserved(&preferences);
+    Ok((kind, kms_key_id))
+}
+
+async fn resolve(session: &Session) -> Result<SessionDocument, String> {
+    let document = &session.start.document_content;
+    let values = &session.start.parameters;
+    let names = document
+        .references(values)
+        .map_err(|error| in_one_line(&error))?;
+    let store = session.context.settings.parameters.as_deref();
+    let stored = parameters::look_up(store, &names).await?;
+    document
+        .resolve_with(values, &stored)
+        .map_err(|error| in_one_line(&error))
+}
+
+/// Tells the operator of the host which preferences this version does not act on.
+fn warn_of_unserved(preferences: &Preferences) {
+    for (key, value) in [
+        ("s3BucketName", &preferences.s3_bucket_name),
+        (
+            "cloudWatchLogGroupName",
+            &preferences.cloud_watch_log_group_name,
+        ),
+    ] {
+        if !value.is_empty() {
+            warn!(
+                key,
+                value, "session preference has no effect: the record stays on this host"
+            );
+        }
+    }
 }

@@ -6,12 +6,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Span;
 
 use super::outcome::in_one_line;
-use super::settings::ShellUser;
+use super::shell::Shell;
 use super::task::{Context, Session};
-use crate::agent::host::login::{self, Request};
+use super::user::RunAsError;
 use crate::agent::host::process::Processes;
-use crate::agent::host::pty::{self, Mode, Pty, SpawnError};
-use crate::agent::host::users::{Account, UserError};
+use crate::agent::host::pty::{self, Pty, SpawnError};
 use crate::protocol::wire::{SessionId, TerminalSize};
 
 /// Size of a terminal until the client tells its own.
@@ -31,7 +30,7 @@ pub(super) struct Terminal {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TerminalError {
     #[error(transparent)]
-    User(#[from] UserError),
+    User(#[from] RunAsError),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }
@@ -39,13 +38,13 @@ pub(super) enum TerminalError {
 /// A terminal that is being started. Dropped before it is there, what was started ends again.
 pub(super) struct Starting(AbortOnDropHandle<Result<Terminal, TerminalError>>);
 
-/// Starts a terminal with the login shell of the session's user, or with `command`.
-pub(super) fn start(session: &Session, command: Vec<String>) -> Starting {
+/// Starts a terminal with the login shell of the session's user, or with the command of `shell`.
+pub(super) fn start(session: &Session, shell: Shell) -> Starting {
     let context = Arc::clone(&session.context);
     let id = session.start.session_id.clone();
     let span = Span::current();
     // It starts a process, and it may ask a directory service for the user or create one.
-    let task = tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, command)));
+    let task = tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, &shell)));
     Starting(AbortOnDropHandle::new(task))
 }
 
@@ -62,52 +61,24 @@ impl Starting {
     }
 }
 
-fn spawn(
-    context: &Context,
-    id: &SessionId,
-    command: Vec<String>,
-) -> Result<Terminal, TerminalError> {
-    let settings = &context.settings;
-    let (account, user) = match settings.shell_user {
-        ShellUser::Agent => (Account::current()?, None),
-        ShellUser::SsmUser => {
-            let account = context.ssm_user.ensure()?;
-            let name = account.name.clone();
-            (account, Some(name))
-        }
-    };
-    let shown = match &command[..] {
-        [] => account.shell.display().to_string(),
-        words => words.join(" "),
-    };
-    let mode = if command.is_empty() {
-        Mode::Interactive
-    } else {
-        Mode::Plain
-    };
-    let request = Request {
-        user,
-        session_id: Some(id.to_string()),
-        open_files: settings.open_files,
-        command: command.into_iter().map(Into::into).collect(),
-    };
-    let mut args = vec![login::SUBCOMMAND.into()];
-    args.extend(request.to_args());
-    let language = settings.language.as_ref();
+fn spawn(context: &Context, id: &SessionId, shell: &Shell) -> Result<Terminal, TerminalError> {
+    let words = &shell.command;
+    let login = shell.user.find(context, !words.is_empty())?;
+    let step = login.step(&context.settings, id, words, false);
     let command = pty::Command {
-        program: settings.program.clone(),
-        args,
-        environment: language
-            .map(|language| ("LANG".into(), language.into()))
-            .into_iter()
-            .collect(),
-        mode,
+        program: step.program,
+        args: step.args,
+        environment: step.environment,
+        mode: shell.mode,
     };
     let (pty, processes) = pty::spawn(&command, DEFAULT_SIZE)?;
     Ok(Terminal {
         pty,
         processes,
-        user: account.name,
-        command: shown,
+        command: match &words[..] {
+            [] => login.account.shell.display().to_string(),
+            words => words.join(" "),
+        },
+        user: login.account.name,
     })
 }

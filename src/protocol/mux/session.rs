@@ -144,7 +144,9 @@ impl Session {
         }
     }
 
-    /// Writes no more: FIN follows what was written. The peer's direction goes on.
+    /// Writes no more: FIN follows what was written. The peer's direction goes on. A foreign peer may
+    /// take it for the end of both and never answer; `reset` forgets the stream when it is of no more
+    /// use.
     pub fn finish(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id)
             && stream.outgoing == Outgoing::Open

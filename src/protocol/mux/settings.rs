@@ -46,7 +46,8 @@ pub struct Settings {
     /// Streams at once. The server refuses further ones.
     pub max_streams: usize,
     /// Bytes received and not read yet, of all streams, at which there is no more room. A payload
-    /// handed in before is taken whole, so that this is exceeded by less than one payload.
+    /// handed in before is taken whole, so that this is exceeded by less than one payload. What is
+    /// kept keeps the buffers alive that it came in, of which it makes up a quarter or more.
     pub receive_budget: usize,
     /// Bytes taken for sending and not sent yet, of all streams. Each stream may hold
     /// [`Settings::SEND_FLOOR`] all the same.

@@ -1,14 +1,25 @@
 //! Session documents (schema 1.0): session type, preferences, parameters and properties.
 //!
-//! `{{ name }}` in `inputs` and `properties` is replaced by the parameter's value; a string that is
-//! nothing but `{{ name }}` takes the value with its JSON type. One pass: values are not scanned
-//! again. Unlike the reference, every limit a parameter states is enforced, and a violation is an
-//! error that can be reported.
+//! `{{ name }}` in `inputs` and `properties` is replaced by the parameter's value, then
+//! `{{ssm:name}}` by a value of Parameter Store; see `template` and `stored`. Unlike the reference,
+//! every limit a parameter states is enforced, and a violation is an error that can be reported.
 
-use std::collections::BTreeMap;
+mod command;
+mod member;
+mod parameter;
+mod preferences;
+mod stored;
+mod template;
 
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+
+pub use command::CommandProperties;
+pub use parameter::ParameterDefinition;
+pub use preferences::{Preferences, ShellProfile};
+pub use stored::{StoredParameter, StoredParameters};
 
 /// The only schema version of session documents.
 pub const SCHEMA_VERSION: &str = "1.0";
@@ -21,7 +32,7 @@ pub struct SessionDocument {
     #[serde(alias = "SchemaVersion")]
     pub schema_version: String,
     /// For people.
-    #[serde(default, alias = "Description")]
+    #[serde(default, alias = "Description", deserialize_with = "null_as_default")]
     pub description: String,
     /// `Standard_Stream`, `InteractiveCommands`, `NonInteractiveCommands` or `Port`.
     #[serde(alias = "SessionType")]
@@ -33,45 +44,13 @@ pub struct SessionDocument {
     #[serde(
         default,
         alias = "Parameters",
-        skip_serializing_if = "BTreeMap::is_empty"
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_as_default"
     )]
     pub parameters: BTreeMap<String, ParameterDefinition>,
     /// What the session type needs to know.
     #[serde(default, alias = "Properties")]
     pub properties: Value,
-}
-
-/// One declared parameter.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ParameterDefinition {
-    /// `String`, `StringList`, `Boolean`, `Integer`, `StringMap` …
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// For people.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Value when none is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub default: Option<Value>,
-    /// Regular expression that every string of the value must match.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allowed_pattern: Option<String>,
-    /// The only values allowed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub allowed_values: Vec<Value>,
-    /// Shortest string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_chars: Option<u64>,
-    /// Longest string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_chars: Option<u64>,
-    /// Fewest items of a list.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_items: Option<u64>,
-    /// Most items of a list.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_items: Option<u64>,
 }
 
 /// Why a document cannot be used.
@@ -105,161 +84,107 @@ pub enum DocumentError {
         /// What is wrong with the pattern.
         detail: String,
     },
-}
-
-/// Session preferences, the `inputs` that the agent obeys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Preferences {
-    /// KMS key for channel encryption; empty for none.
-    pub kms_key_id: String,
-    /// Text typed into the shell at its start.
-    pub shell_profile: ShellProfile,
-}
-
-/// `shellProfile`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct ShellProfile {
-    /// For Linux hosts.
-    pub linux: String,
+    /// Something in the document has another JSON type than it must have.
+    #[error("{path} must be {expected}")]
+    Member {
+        /// Where it stands.
+        path: String,
+        /// The type.
+        expected: &'static str,
+    },
+    /// Parameter Store does not have what the document refers to.
+    #[error("Input contains invalid parameters [{names}]")]
+    NotStored {
+        /// What it does not have.
+        names: String,
+    },
+    /// The document refers to secrets.
+    #[error("Parameters [{names}] of type SecureString are not supported")]
+    Secure {
+        /// The secrets.
+        names: String,
+    },
+    /// A list of Parameter Store stands where only text can.
+    #[error("Parameter {name} of type StringList cannot be used as a String")]
+    ListAsText {
+        /// The list.
+        name: String,
+    },
 }
 
 impl SessionDocument {
     /// Checks the schema, takes defaults, checks every value against its definition, and
-    /// substitutes. The result has the same shape with no parameters left.
+    /// substitutes. The result has the same shape with no parameters left; references to Parameter
+    /// Store stay as they are.
     ///
     /// # Errors
     /// [`DocumentError`].
     pub fn resolve(&self, values: &Map<String, Value>) -> Result<Self, DocumentError> {
+        self.resolve_with(values, &StoredParameters::default())
+    }
+
+    /// Does the same and replaces references to Parameter Store, also those in the values: a rule
+    /// applies to what a reference stands for.
+    ///
+    /// # Errors
+    /// [`DocumentError`].
+    pub fn resolve_with(
+        &self,
+        values: &Map<String, Value>,
+        stored: &StoredParameters,
+    ) -> Result<Self, DocumentError> {
         if self.schema_version != SCHEMA_VERSION {
             return Err(DocumentError::SchemaVersion {
                 got: self.schema_version.clone(),
             });
         }
-        let mut resolved = Map::new();
+        let values = self.with_defaults(values)?;
         for (name, definition) in &self.parameters {
-            if !is_parameter_name(name) {
-                continue;
+            if let Some(value) = values.get(name) {
+                definition.check(name, &stored.fill(value)?)?;
             }
-            let value = values
-                .get(name)
-                .or(definition.default.as_ref())
-                .ok_or_else(|| DocumentError::Missing { name: name.clone() })?;
-            definition.check(name, value)?;
-            resolved.insert(name.clone(), value.clone());
         }
         Ok(Self {
-            inputs: substitute(&self.inputs, &resolved),
-            properties: substitute(&self.properties, &resolved),
+            inputs: stored.fill(&template::fill(&self.inputs, &values))?,
+            properties: stored.fill(&template::fill(&self.properties, &values))?,
             parameters: BTreeMap::new(),
             ..self.clone()
         })
     }
 
-    /// The preferences in `inputs`; members of the wrong type count as not given.
-    pub fn preferences(&self) -> Preferences {
-        let text = |pointer: &str| {
-            let value = self.inputs.pointer(pointer).and_then(Value::as_str);
-            value.unwrap_or_default().to_owned()
-        };
-        Preferences {
-            kms_key_id: text("/kmsKeyId"),
-            shell_profile: ShellProfile {
-                linux: text("/shellProfile/linux"),
-            },
-        }
-    }
-}
-
-impl ParameterDefinition {
-    /// Checks `value` against type, pattern, allowed values and sizes.
+    /// The names in Parameter Store that the document refers to once `values` are put in.
     ///
     /// # Errors
-    /// [`DocumentError::NotAllowed`] or [`DocumentError::Pattern`].
-    pub fn check(&self, name: &str, value: &Value) -> Result<(), DocumentError> {
-        let not_allowed = |detail: String| DocumentError::NotAllowed {
-            name: name.to_owned(),
-            detail,
-        };
-        let fits_type = match self.kind.as_str() {
-            "String" => value.is_string(),
-            "StringList" => value
-                .as_array()
-                .is_some_and(|items| items.iter().all(Value::is_string)),
-            "Boolean" => value.is_boolean() || matches!(value.as_str(), Some("true" | "false")),
-            "Integer" => value.is_i64() || value.as_str().is_some_and(|s| s.parse::<i64>().is_ok()),
-            "StringMap" | "MapList" => value.is_object() || value.is_array(),
-            _ => true,
-        };
-        if !fits_type {
-            return Err(not_allowed(format!(
-                "it must be of type {}, got {value}",
-                self.kind
-            )));
+    /// [`DocumentError::Missing`].
+    pub fn references(&self, values: &Map<String, Value>) -> Result<Vec<String>, DocumentError> {
+        let values = self.with_defaults(values)?;
+        let mut names = BTreeSet::new();
+        for value in values.values() {
+            stored::names(value, &mut names);
         }
-        if !self.allowed_values.is_empty() {
-            let items = value
-                .as_array()
-                .map_or(std::slice::from_ref(value), Vec::as_slice);
-            if let Some(item) = items
-                .iter()
-                .find(|item| !self.allowed_values.contains(item))
-            {
-                let allowed = Value::Array(self.allowed_values.clone());
-                return Err(not_allowed(format!("{item} is not one of {allowed}")));
-            }
+        for template in [&self.inputs, &self.properties] {
+            stored::names(&template::fill(template, &values), &mut names);
         }
-        if let Some(items) = value.as_array() {
-            check_range("items", items.len(), self.min_items, self.max_items)
-                .map_err(not_allowed)?;
-        }
-        let pattern = match self.allowed_pattern.as_deref() {
-            None | Some("") => None,
-            Some(pattern) => Some(compile(name, pattern)?),
-        };
-        for text in strings_of(value) {
-            check_range(
-                "characters",
-                text.chars().count(),
-                self.min_chars,
-                self.max_chars,
-            )
-            .map_err(not_allowed)?;
-            if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-                return Err(not_allowed(format!("{text:?} does not match {pattern}")));
-            }
-        }
-        Ok(())
+        Ok(names.into_iter().collect())
     }
-}
 
-fn compile(name: &str, pattern: &str) -> Result<regex::Regex, DocumentError> {
-    /// Compiled size of the largest pattern accepted; AWS's own documents stay far below.
-    const PATTERN_SIZE: usize = 1 << 20;
-    regex::RegexBuilder::new(pattern)
-        .size_limit(PATTERN_SIZE)
-        .build()
-        .map_err(|error| DocumentError::Pattern {
-            name: name.to_owned(),
-            detail: error.to_string(),
-        })
-}
-
-fn check_range(unit: &str, got: usize, min: Option<u64>, max: Option<u64>) -> Result<(), String> {
-    let got = u64::try_from(got).unwrap_or(u64::MAX);
-    match (min, max) {
-        (Some(min), _) if got < min => Err(format!("{got} {unit}, at least {min} are needed")),
-        (_, Some(max)) if got > max => Err(format!("{got} {unit}, at most {max} are allowed")),
-        _ => Ok(()),
-    }
-}
-
-fn strings_of(value: &Value) -> Vec<&str> {
-    match value {
-        Value::String(text) => vec![text],
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    /// The values for the document's parameters: those given, else the defaults. Parameters whose
+    /// names nothing can refer to are left out.
+    fn with_defaults(
+        &self,
+        given: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, DocumentError> {
+        let declared = self
+            .parameters
+            .iter()
+            .filter(|(name, _)| is_parameter_name(name));
+        declared
+            .map(|(name, definition)| {
+                let value = given.get(name).or(definition.default.as_ref());
+                let value = value.ok_or_else(|| DocumentError::Missing { name: name.clone() })?;
+                Ok((name.clone(), value.clone()))
+            })
+            .collect()
     }
 }
 
@@ -267,52 +192,101 @@ fn is_parameter_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
-fn substitute(value: &Value, parameters: &Map<String, Value>) -> Value {
-    match value {
-        Value::String(text) => substitute_text(text, parameters),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| substitute(item, parameters))
-            .collect(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, member)| (key.clone(), substitute(member, parameters)))
-            .collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
-    }
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-fn substitute_text(text: &str, parameters: &Map<String, Value>) -> Value {
-    let whole = text.trim();
-    if let Some(inner) = whole
-        .strip_prefix("{{")
-        .and_then(|rest| rest.strip_suffix("}}"))
-        && let Some(value) = parameters.get(inner.trim())
-    {
-        return value.clone();
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_and_defaults_are_checked_and_filled_in() {
+        let document = document(json!({
+            "parameters": {
+                "a": {"type": "String", "allowedPattern": "^x"},
+                "b": {"type": "String", "default": "B"},
+                "odd-name": {"type": "String"},
+            },
+            "inputs": {"runAsDefaultUser": "{{ b }}"},
+            "properties": {"linux": {"commands": "{{ a }} {{odd-name}}"}},
+        }));
+
+        let resolved = document
+            .resolve(&values(json!({"a": "x1", "other": "y"})))
+            .unwrap();
+
+        assert_eq!(resolved.inputs, json!({"runAsDefaultUser": "B"}));
+        assert_eq!(
+            resolved.properties,
+            json!({"linux": {"commands": "x1 {{odd-name}}"}})
+        );
+        assert!(resolved.parameters.is_empty());
+        assert!(document.resolve(&values(json!({"a": "1"}))).is_err());
+        assert_eq!(
+            document.resolve(&Map::new()).unwrap_err().to_string(),
+            "parameter a has no value and no default"
+        );
     }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        out.push_str(before);
-        let replacement = after
-            .split_once("}}")
-            .and_then(|(name, tail)| parameters.get(name.trim()).map(|value| (value, tail)));
-        match replacement {
-            Some((Value::String(value), tail)) => {
-                out.push_str(value);
-                rest = tail;
-            }
-            Some((value, tail)) => {
-                out.push_str(&value.to_string());
-                rest = tail;
-            }
-            None => {
-                out.push_str("{{");
-                rest = after;
-            }
-        }
+
+    #[test]
+    fn rules_apply_to_what_a_reference_stands_for() {
+        let document = document(json!({
+            "parameters": {"p": {"type": "String", "allowedPattern": "^[a-z]+$"}},
+            "properties": {"linux": {"commands": "{{ p }} {{ssm:q}}"}},
+        }));
+        let given = values(json!({"p": "{{ssm:w}}"}));
+
+        let names = document.references(&given).unwrap();
+        assert_eq!(names, ["q", "w"]);
+
+        let resolve =
+            |word: &str| document.resolve_with(&given, &stored(&[("q", "{{ p }}"), ("w", word)]));
+        let resolved = resolve("ls").unwrap();
+        assert_eq!(
+            resolved.properties,
+            json!({"linux": {"commands": "ls {{ p }}"}})
+        );
+        assert!(resolve("ls; id").is_err());
     }
-    out.push_str(rest);
-    Value::String(out)
+
+    #[test]
+    fn null_stands_for_everything_that_may_be_absent() {
+        let document = document(json!({
+            "description": null, "inputs": null, "parameters": null, "properties": null,
+        }));
+
+        assert!(document.resolve(&Map::new()).is_ok());
+        assert!(document.references(&Map::new()).unwrap().is_empty());
+    }
+
+    fn document(mut members: Value) -> SessionDocument {
+        members["schemaVersion"] = json!("1.0");
+        members["sessionType"] = json!("InteractiveCommands");
+        serde_json::from_value(members).unwrap()
+    }
+
+    fn values(object: Value) -> Map<String, Value> {
+        object.as_object().unwrap().clone()
+    }
+
+    fn stored(texts: &[(&str, &str)]) -> StoredParameters {
+        let answers: Vec<_> = texts
+            .iter()
+            .map(|(name, value)| StoredParameter {
+                name: (*name).into(),
+                kind: "String".into(),
+                value: (*value).into(),
+                ..StoredParameter::default()
+            })
+            .collect();
+        let names: Vec<_> = answers.iter().map(|answer| answer.name.clone()).collect();
+        StoredParameters::collect(&names, &answers).unwrap()
+    }
 }

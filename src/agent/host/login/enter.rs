@@ -15,7 +15,8 @@ use nix::unistd::{
     Uid, fchown, geteuid, getpid, getsid, initgroups, seteuid, setresgid, setresuid, setsid,
 };
 
-use super::plan::{Plan, Refused, plan};
+use super::admission::{Purpose, Refusal, admit};
+use super::plan::{Plan, plan};
 use super::request::Request;
 use crate::agent::host::sys;
 use crate::agent::host::users::{Account, UserError};
@@ -36,14 +37,9 @@ pub enum LoginError {
     /// There is no account to log in to.
     #[error(transparent)]
     User(#[from] UserError),
-    /// The account is not meant for logins.
-    #[error("user {user} may not log in: the account's shell is {}", shell.display())]
-    Refused {
-        /// The user.
-        user: String,
-        /// The shell that refuses.
-        shell: PathBuf,
-    },
+    /// The account cannot run sessions.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Only root can become somebody else.
     #[error("cannot become user {user}: the agent does not run as root")]
     NotRoot {
@@ -86,7 +82,7 @@ impl LoginError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::User(_)
-            | Self::Refused { .. }
+            | Self::Refused(_)
             | Self::NotRoot { .. }
             | Self::Session(_)
             | Self::Become { .. }
@@ -113,13 +109,12 @@ fn prepare(request: &Request) -> Result<Plan, LoginError> {
     };
     let session_id = request.session_id.as_deref();
     let language = env::var_os("LANG").filter(|language| !language.is_empty());
-    let mut plan =
-        plan(&account, &request.command, session_id, language).map_err(|Refused { shell }| {
-            LoginError::Refused {
-                user: account.name.clone(),
-                shell,
-            }
-        })?;
+    let purpose = Purpose {
+        is_switch: request.user.is_some(),
+        is_command: !request.command.is_empty(),
+    };
+    admit(&account, purpose)?;
+    let mut plan = plan(&account, &request.command, session_id, language);
     shed_the_agent(request.open_files);
     if account.uid != geteuid() {
         become_user(&account)?;
@@ -208,6 +203,9 @@ fn become_user(account: &Account) -> Result<(), LoginError> {
 /// Programs such as tmux and gpg open the terminal by its name, so it has to be the user's.
 fn own_terminal(account: &Account) -> nix::Result<()> {
     let terminal = io::stdin();
+    if !terminal.is_terminal() {
+        return Ok(());
+    }
     match fchown(&terminal, Some(account.uid), None) {
         Err(Errno::EROFS) => Ok(()),
         other => other.and_then(|()| fchmod(&terminal, TERMINAL_MODE)),

@@ -5,25 +5,33 @@
 //! ```
 //!
 //! Everything that must happen between fork and exec happens here instead, in an ordinary
-//! single-threaded process: session, controlling terminal, signals, limits, owner of the terminal, groups, user, folder,
-//! environment. `request` is what the agent asks for, `plan` decides without touching anything,
-//! `enter` does it.
+//! single-threaded process: session, controlling terminal, signals, limits, owner of the terminal,
+//! groups, user, folder, environment. `request` is what the agent asks for, `admission` says who may
+//! log in, `plan` decides without touching anything, `enter` does it; without a terminal, `detach`
+//! comes first.
 
+mod admission;
+mod detach;
 mod enter;
 mod plan;
 mod request;
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub use admission::{Purpose, Refusal, admit};
 pub use enter::LoginError;
 pub use request::{Request, RequestError};
+
+use crate::runtime::exit;
+use detach::{Report, detach};
 
 /// The word that makes a program of ours run this step; its arguments follow.
 pub const SUBCOMMAND: &str = "login";
 
 /// Runs the login step with the arguments after [`SUBCOMMAND`]. It returns only on failure, having
-/// told the person at the terminal.
+/// told the person at the terminal, or the agent if there is no terminal.
 ///
 /// Call it first in `main`, before anything starts a thread: the change of user is made for a
 /// process with one thread.
@@ -32,17 +40,45 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(request) => request,
         Err(error) => {
             eprintln!("error: {error}");
-            return ExitCode::from(crate::runtime::exit::USAGE);
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let report = match request.detached.then(detach).transpose() {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("error: cannot leave the agent's session: {error}");
+            return ExitCode::from(exit::FAILURE);
         }
     };
     let error = enter::run(&request);
+    tell(&error, report);
+    ExitCode::from(error.exit_code())
+}
+
+fn tell(error: &LoginError, report: Option<Report>) {
+    if let Some(report) = report {
+        let mut line = error.to_string();
+        for cause in causes(error) {
+            line.push_str(&format!(": {cause}"));
+        }
+        if report.tell(&line).is_ok() {
+            return;
+        }
+    }
     eprintln!("error: {error}");
-    let mut cause = std::error::Error::source(&error);
+    for cause in causes(error) {
+        eprintln!("caused by: {cause}");
+    }
+}
+
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("caused by: {error}");
+        causes.push(error.to_string());
         cause = error.source();
     }
-    ExitCode::from(error.exit_code())
+    causes
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! Decides what a login executes and in which environment, without touching the system.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::agent::host::users::Account;
 
 /// The shell of an account whose entry names none.
 const DEFAULT_SHELL: &str = "/bin/sh";
-/// Shells whose purpose is to refuse a login.
-const REFUSING_SHELLS: [&str; 2] = ["nologin", "false"];
 /// What our clients are: they pass bytes to a terminal of this kind.
 const TERMINAL: &str = "xterm-256color";
 /// The language where the agent has none; UTF-8, so that programs put out what clients decode.
@@ -19,12 +17,6 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const USER_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 /// Tells the processes of a session which session they belong to.
 const SESSION_ID_VARIABLE: &str = "SSM_SESSION_ID";
-
-/// The account's shell exists to refuse logins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) shell: PathBuf,
-}
 
 /// What to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +48,8 @@ pub(super) fn plan(
     command: &[OsString],
     session_id: Option<&str>,
     language: Option<OsString>,
-) -> Result<Plan, Refused> {
-    let shell = login_shell(account)?;
+) -> Plan {
+    let shell = login_shell(account);
     let mut environment = vec![
         ("TERM", TERMINAL.into()),
         ("LANG", language.unwrap_or_else(|| DEFAULT_LANGUAGE.into())),
@@ -70,7 +62,7 @@ pub(super) fn plan(
     if let Some(id) = session_id {
         environment.push((SESSION_ID_VARIABLE, id.into()));
     }
-    Ok(match command {
+    match command {
         [program, args @ ..] => Plan {
             program: program.into(),
             argv0: program.clone(),
@@ -83,20 +75,15 @@ pub(super) fn plan(
             args: Vec::new(),
             environment,
         },
-    })
+    }
 }
 
-fn login_shell(account: &Account) -> Result<PathBuf, Refused> {
+fn login_shell(account: &Account) -> PathBuf {
     if account.shell.as_os_str().is_empty() {
-        return Ok(DEFAULT_SHELL.into());
+        DEFAULT_SHELL.into()
+    } else {
+        account.shell.clone()
     }
-    let name = account.shell.file_name().and_then(OsStr::to_str);
-    if name.is_some_and(|name| REFUSING_SHELLS.contains(&name)) {
-        return Err(Refused {
-            shell: account.shell.clone(),
-        });
-    }
-    Ok(account.shell.clone())
 }
 
 fn login_name(shell: &Path) -> OsString {
@@ -121,7 +108,7 @@ mod tests {
 
     #[test]
     fn login_shell_is_the_account_s_with_a_dash_before_its_name() {
-        let plan = plan(&account("/usr/bin/zsh"), &[], None, None).unwrap();
+        let plan = plan(&account("/usr/bin/zsh"), &[], None, None);
 
         assert_eq!(plan.program, Path::new("/usr/bin/zsh"));
         assert_eq!(plan.argv0, "-zsh");
@@ -130,26 +117,15 @@ mod tests {
 
     #[test]
     fn account_without_a_shell_gets_sh() {
-        let plan = plan(&account(""), &[], None, None).unwrap();
+        let plan = plan(&account(""), &[], None, None);
 
         assert_eq!(plan.program, Path::new("/bin/sh"));
         assert_eq!(plan.argv0, "-sh");
     }
 
     #[test]
-    fn refusing_shells_are_refused_even_with_a_command() {
-        for shell in ["/usr/sbin/nologin", "/sbin/nologin", "/bin/false"] {
-            let command = [OsString::from("id")];
-
-            let refused = plan(&account(shell), &command, None, None).unwrap_err();
-
-            assert_eq!(refused.shell, Path::new(shell));
-        }
-    }
-
-    #[test]
     fn environment_is_the_user_s_and_nothing_else() {
-        let plan = plan(&account("/bin/bash"), &[], Some("alice-1"), None).unwrap();
+        let plan = plan(&account("/bin/bash"), &[], Some("alice-1"), None);
 
         let environment: Vec<_> = plan
             .environment
@@ -173,7 +149,7 @@ mod tests {
 
     #[test]
     fn language_of_the_agent_is_kept() {
-        let plan = plan(&account(""), &[], None, Some("de_DE.UTF-8".into())).unwrap();
+        let plan = plan(&account(""), &[], None, Some("de_DE.UTF-8".into()));
 
         assert!(plan.environment.contains(&("LANG", "de_DE.UTF-8".into())));
     }
@@ -182,7 +158,7 @@ mod tests {
     fn command_is_executed_directly_with_its_arguments() {
         let command = ["ls", "-l", "a b"].map(OsString::from);
 
-        let plan = plan(&account("/bin/bash"), &command, None, None).unwrap();
+        let plan = plan(&account("/bin/bash"), &command, None, None);
 
         assert_eq!(plan.program, Path::new("ls"));
         assert_eq!(plan.argv0, "ls");
@@ -196,7 +172,7 @@ mod tests {
             ..account("/bin/sh")
         };
 
-        let plan = plan(&root, &[], None, None).unwrap();
+        let plan = plan(&root, &[], None, None);
 
         assert!(plan.environment.contains(&("PATH", ROOT_PATH.into())));
     }

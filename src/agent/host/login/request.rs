@@ -1,12 +1,13 @@
 //! The command line of the login step, written by the agent and read by the step.
 //!
-//! `[--user NAME] [--session-id ID] [--open-files N] [-- COMMAND ARGS…]`
+//! `[--user NAME] [--session-id ID] [--open-files N] [--detached] [-- COMMAND ARGS…]`
 
 use std::ffi::{OsStr, OsString};
 
 const USER: &str = "--user";
 const SESSION_ID: &str = "--session-id";
 const OPEN_FILES: &str = "--open-files";
+const DETACHED: &str = "--detached";
 const END_OF_OPTIONS: &str = "--";
 
 /// What the agent asks the login step for.
@@ -18,6 +19,9 @@ pub struct Request {
     pub session_id: Option<String>,
     /// Soft limit of open files, where the agent raised its own.
     pub open_files: Option<u64>,
+    /// There is no terminal: leave the agent's session, and tell a failure on standard input, which
+    /// the agent reads.
+    pub detached: bool,
     /// A program and its arguments to run instead of the login shell. It is executed directly, found
     /// by the login environment's `PATH`; whoever needs a shell's syntax names a shell.
     pub command: Vec<OsString>,
@@ -54,6 +58,9 @@ impl Request {
         option(USER, self.user.as_ref().map(OsString::from));
         option(SESSION_ID, self.session_id.as_ref().map(OsString::from));
         option(OPEN_FILES, self.open_files.map(|n| n.to_string().into()));
+        if self.detached {
+            args.push(DETACHED.into());
+        }
         if !self.command.is_empty() {
             args.push(END_OF_OPTIONS.into());
             args.extend(self.command.iter().cloned());
@@ -73,6 +80,7 @@ impl Request {
                 Some(USER) => request.user = Some(text(USER, args.next())?),
                 Some(SESSION_ID) => request.session_id = Some(text(SESSION_ID, args.next())?),
                 Some(OPEN_FILES) => request.open_files = Some(number(OPEN_FILES, args.next())?),
+                Some(DETACHED) => request.detached = true,
                 Some(END_OF_OPTIONS) => request.command = args.by_ref().collect(),
                 _ => return Err(RequestError::Unexpected { argument }),
             }
@@ -106,6 +114,7 @@ mod tests {
             user: Some("ssm-user".into()),
             session_id: Some("alice-0123".into()),
             open_files: Some(1024),
+            detached: true,
             command: vec!["ls".into(), "--".into(), "-l".into(), "--user".into()],
         };
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
+use crate::agent::host::pipes;
 use crate::agent::host::process::Processes;
 use crate::agent::host::pty::{self, Command, Mode, Output};
 use crate::agent::host::users::Account;
@@ -182,6 +183,49 @@ async fn root_becomes_the_user_for_good_with_groups_and_terminal() {
     assert_eq!(lines[5], "written", "{output}");
 }
 
+#[tokio::test]
+async fn detached_login_leads_a_session_and_reads_nothing() {
+    let script = "readlink /proc/$$/fd/0; echo $$; cut -d' ' -f6 /proc/$$/stat; exec sleep 1000";
+    let login = log_in_detached(&command(&["sh", "-c", script]));
+
+    // The end comes when the command has taken over, not when it is over.
+    assert_eq!(read_all(&login.report).await, "");
+    let mut output = String::new();
+    while output.lines().count() < 4 || !output.ends_with('\n') {
+        match login.output.read().await.unwrap() {
+            Output::Bytes(bytes) => output.push_str(std::str::from_utf8(&bytes).unwrap()),
+            Output::None | Output::End => panic!("ended: {output:?}"),
+        }
+    }
+    login.processes.end(Duration::from_secs(20)).await;
+
+    let (_, output) = output.split_once(MARK).expect("the mark comes first");
+    let lines: Vec<_> = output.split_whitespace().collect();
+    assert_eq!(lines[0], "/dev/null");
+    assert_eq!(lines[1], lines[2]);
+}
+
+#[tokio::test]
+async fn detached_login_reports_its_failure_to_the_agent() {
+    let unknown = Request {
+        user: Some("no-such-user-here".into()),
+        ..command(&["id"])
+    };
+    for (request, text, code) in [
+        (unknown, "user no-such-user-here does not exist", 1),
+        (
+            command(&["no-such-program-here"]),
+            "cannot execute no-such-program-here: No such file or directory (os error 2)",
+            127,
+        ),
+    ] {
+        let mut login = log_in_detached(&request);
+
+        assert_eq!(read_all(&login.report).await, text);
+        assert_eq!(exit_code(&mut login.processes).await, code);
+    }
+}
+
 fn command(words: &[&str]) -> Request {
     Request {
         command: words.iter().map(OsString::from).collect(),
@@ -206,24 +250,11 @@ fn another_user() -> Option<Account> {
 }
 
 fn log_in(request: &Request) -> (pty::Pty, Processes) {
-    let arguments: Vec<_> = request
-        .to_args()
-        .into_iter()
-        .map(|argument| argument.into_string().unwrap())
-        .collect();
+    let (args, environment) = this_program(request);
     let command = Command {
         program: std::env::current_exe().unwrap(),
-        args: [
-            "--exact",
-            "agent::host::login::tests::becomes_the_login_step_when_asked",
-            "--nocapture",
-        ]
-        .map(OsString::from)
-        .to_vec(),
-        environment: vec![
-            (ARGUMENTS.into(), arguments.join("\n").into()),
-            ("AGENT_SECRET".into(), "leaked".into()),
-        ],
+        args,
+        environment,
         mode: Mode::Interactive,
     };
     pty::spawn(
@@ -234,6 +265,52 @@ fn log_in(request: &Request) -> (pty::Pty, Processes) {
         },
     )
     .unwrap()
+}
+
+fn log_in_detached(request: &Request) -> pipes::Spawned {
+    let (args, environment) = this_program(&Request {
+        detached: true,
+        ..request.clone()
+    });
+    let command = pipes::Command {
+        program: std::env::current_exe().unwrap(),
+        args,
+        environment,
+        streams: pipes::Streams::Merged,
+    };
+    pipes::spawn(&command).unwrap()
+}
+
+/// Arguments and environment that make this test program a login.
+fn this_program(request: &Request) -> (Vec<OsString>, Vec<(OsString, OsString)>) {
+    let arguments: Vec<_> = request
+        .to_args()
+        .into_iter()
+        .map(|argument| argument.into_string().unwrap())
+        .collect();
+    let args = [
+        "--exact",
+        "agent::host::login::tests::becomes_the_login_step_when_asked",
+        "--nocapture",
+    ];
+    let environment = vec![
+        (ARGUMENTS.into(), arguments.join("\n").into()),
+        ("AGENT_SECRET".into(), "leaked".into()),
+    ];
+    (args.map(OsString::from).to_vec(), environment)
+}
+
+async fn read_all(pipe: &pipes::Pipe) -> String {
+    let mut text = String::new();
+    let read = async {
+        while let Output::Bytes(bytes) = pipe.read().await.unwrap() {
+            text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    };
+    timeout(Duration::from_secs(20), read)
+        .await
+        .expect("the login should have ended long ago");
+    text
 }
 
 async fn exit_code(processes: &mut Processes) -> i32 {

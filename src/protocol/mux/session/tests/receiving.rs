@@ -159,7 +159,7 @@ fn keep_alive_sends_a_nop_each_interval() {
         pair.now = due;
         pair.client.handle_timeout(due).unwrap();
 
-        assert_eq!(frames(&mut pair.client), [nop.clone()]);
+        assert_eq!(frames(&mut pair.client), std::slice::from_ref(&nop));
     }
 }
 
