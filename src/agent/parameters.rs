@@ -32,3 +32,52 @@ impl ParameterStore for Client {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::aws::test_server::{Reply, TestServer};
+
+    #[tokio::test]
+    async fn parameters_are_asked_for_without_decryption() {
+        let answer = r#"{"Parameters":[{"Name":"p","Type":"String","Value":"v","Version":3,
+            "ARN":"arn:p","LastModifiedDate":1.5,"DataType":"text"}],"InvalidParameters":["q"]}"#;
+        let server = TestServer::start(move |_, _| Reply::json(answer)).await;
+
+        let found = server
+            .client()
+            .get(&["p".into(), "q".into()])
+            .await
+            .unwrap();
+
+        let expected = StoredParameter {
+            name: "p".into(),
+            kind: "String".into(),
+            value: "v".into(),
+            version: 3,
+            selector: String::new(),
+            arn: "arn:p".into(),
+        };
+        assert_eq!(found, [expected]);
+        let seen = &server.seen()[0];
+        assert_eq!(seen.operation(), "GetParameters");
+        assert_eq!(
+            seen.json(),
+            json!({"Names": ["p", "q"], "WithDecryption": false})
+        );
+    }
+
+    #[tokio::test]
+    async fn endpoint_without_parameter_store_is_told_as_it_says() {
+        let server = TestServer::start(|_, _| Reply::refusal("UnknownOperationException")).await;
+
+        let error = server.client().get(&["p".into()]).await.unwrap_err();
+
+        assert!(
+            error.to_string().contains("UnknownOperationException"),
+            "{error}"
+        );
+    }
+}

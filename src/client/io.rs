@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::interrupts::Interrupts;
 use super::stdio::{self, Input};
 use super::terminal::{self, SIZE_WITHOUT_TERMINAL};
 use crate::protocol::wire::TerminalSize;
@@ -24,6 +25,8 @@ pub struct Io {
     pub(super) keyboard: Option<OwnedFd>,
     /// The terminal that shows the output, or else the one that input comes from.
     pub(super) screen: Screen,
+    /// Signals of this program that are keys for a remote command.
+    pub(super) interrupts: Interrupts,
 }
 
 impl Io {
@@ -39,6 +42,7 @@ impl Io {
             error: Box::new(error),
             keyboard: None,
             screen: Screen::none(),
+            interrupts: Interrupts::default(),
         }
     }
 
@@ -77,7 +81,13 @@ impl Io {
             error: Box::new(stdio::output(error)),
             keyboard,
             screen: screen.map_or(Ok(Screen::none()), Screen::of)?,
+            interrupts: Interrupts::default(),
         })
+    }
+
+    /// What takes the signals that stand for keys while a remote command without a terminal runs.
+    pub fn interrupts(&self) -> Interrupts {
+        self.interrupts.clone()
     }
 
     /// Whether a person types at a terminal of this process.

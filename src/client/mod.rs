@@ -6,6 +6,7 @@
 //!                              +-> keys (KMS)
 //!                              +-> shell -> uplink   (typing, escape) <- io (terminal, stdio)
 //!                              |        \-> downlink                  -> io
+//!                              +-> command -> downlink; interrupts (signals as keys)
 //!                              +-> port  -> listener, multiplexed, in_turn, raw
 //! ```
 //!
@@ -13,9 +14,11 @@
 //! between any streams.
 
 pub mod api;
+mod command;
 mod downlink;
 pub mod ending;
 mod escape;
+mod interrupts;
 mod io;
 mod keys;
 pub mod plugin;
@@ -32,6 +35,7 @@ mod uplink;
 
 pub use api::{Api, Parameters, StartSessionResponse, start_session};
 pub use ending::{Cause, Ending};
+pub use interrupts::Interrupts;
 pub use io::Io;
 pub use keys::Kms;
 pub use port::{PortError, PropertiesError};

@@ -1,12 +1,16 @@
 //! The program that the AWS CLI starts under the name `session-manager-plugin`.
 //!
-//! The remote shell's output, the version and the notice go to standard output; everything else goes
-//! to standard error, so that what is piped from here holds nothing but what the remote side wrote.
-//! (The official plugin writes all of it to standard output, and always exits with 0.)
+//! The remote output, the version and the notice go to standard output; everything else, a remote
+//! command's error output too, goes to standard error, so that what is piped from here holds nothing
+//! but what the remote side wrote. (The official plugin writes all of it to standard output, and
+//! always exits with 0.)
+//!
+//! While a remote command without a terminal runs, SIGINT and SIGQUIT are keys for it; the third within
+//! a second ends the client.
 //!
 //! | exit status | meaning |
 //! |---|---|
-//! | that of the remote shell | it ended by itself |
+//! | that of the remote shell or command | it ended by itself |
 //! | 0 | the session was closed without exit status and without a text |
 //! | 1 | it was closed with a text (shown), or it could not be run |
 //! | 2 | the command line breaks the contract |
@@ -130,6 +134,7 @@ async fn run_session(start: Start) -> Result<u8, PluginError> {
     let session_id = start.response.session_id.clone();
     let mut signals = Signals::take_over().map_err(PluginError::Streams)?;
     let io = Io::stdio().map_err(PluginError::Streams)?;
+    let interrupts = io.interrupts();
     say(&format!(
         "\nStarting session with SessionId: {session_id}\n"
     ));
@@ -144,6 +149,9 @@ async fn run_session(start: Start) -> Result<u8, PluginError> {
         tokio::select! {
             ending = &mut run => break ending?,
             number = signals.next() => {
+                if interrupts.hand_over(number) {
+                    continue;
+                }
                 if caught.is_some() {
                     break Ending::new(Cause::Cancelled);
                 }

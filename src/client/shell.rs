@@ -1,13 +1,15 @@
-//! The session kinds that look like a shell: both ways at once, at a terminal or between pipes.
+//! The session kinds that look like a shell: both ways at once, at a terminal or between pipes. A
+//! command without a terminal needs less, see `command`.
 
 use std::io;
 
 use tokio::sync::mpsc;
 
+use super::command;
 use super::downlink::{self, Downlink};
 use super::io::Io;
-use super::terminal::{LineFeeds, RawMode};
-use super::typing::{AtEnd, Typing};
+use super::terminal::RawMode;
+use super::typing::Typing;
 use super::uplink::{Left, Uplink};
 use crate::protocol::wire::control::ChannelClosed;
 use crate::transport::ChannelHandle;
@@ -45,18 +47,15 @@ impl Shell {
             _ => None,
         }
     }
+}
 
-    fn line_feeds(self) -> LineFeeds {
-        match self {
-            Self::Terminal => LineFeeds::Remote,
-            Self::Command => LineFeeds::Local,
-        }
-    }
-
-    fn at_end(self) -> AtEnd {
-        match self {
-            Self::Terminal => AtEnd::TypeEot,
-            Self::Command => AtEnd::Ignore,
+impl From<downlink::End> for ShellEnd {
+    fn from(end: downlink::End) -> Self {
+        match end {
+            downlink::End::Closed(closed) => Self::Closed(closed),
+            downlink::End::HandshakeFailed(text) => Self::HandshakeFailed(text),
+            downlink::End::PumpEnded => Self::PumpEnded,
+            downlink::End::Output(error) => Self::Output(error),
         }
     }
 }
@@ -71,15 +70,22 @@ pub(super) async fn run(
     io: &mut Io,
     exit_code: &mut Option<i32>,
 ) -> io::Result<ShellEnd> {
-    let raw_mode = io
-        .keyboard
-        .as_ref()
-        .map(|keyboard| RawMode::enter(keyboard, shell.line_feeds()))
-        .transpose()?;
+    match shell {
+        Shell::Terminal => run_terminal(handle, io, exit_code).await,
+        Shell::Command => Ok(command::run(handle, io, exit_code).await),
+    }
+}
+
+async fn run_terminal(
+    handle: &mut ChannelHandle,
+    io: &mut Io,
+    exit_code: &mut Option<i32>,
+) -> io::Result<ShellEnd> {
+    let raw_mode = io.keyboard.as_ref().map(RawMode::enter).transpose()?;
     let size = io.screen.size();
     let typing = match raw_mode {
         Some(_) => Typing::keyboard(size),
-        None => Typing::stream(size, shell.at_end()),
+        None => Typing::stream(size),
     };
     let (notices, shown) = mpsc::channel(1);
     let up = Uplink {
@@ -97,12 +103,7 @@ pub(super) async fn run(
     };
     Ok(tokio::select! {
         Left = up.run() => ShellEnd::Left,
-        end = down.run(&mut handle.incoming, shown) => match end {
-            downlink::End::Closed(closed) => ShellEnd::Closed(closed),
-            downlink::End::HandshakeFailed(text) => ShellEnd::HandshakeFailed(text),
-            downlink::End::PumpEnded => ShellEnd::PumpEnded,
-            downlink::End::Output(error) => ShellEnd::Output(error),
-        },
+        end = down.run(&mut handle.incoming, shown) => end.into(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::protocol::wire::TerminalSize;
 
@@ -16,15 +16,6 @@ pub const SIZE_WITHOUT_TERMINAL: TerminalSize = TerminalSize {
 
 /// Size assumed for a terminal that does not know its own (a serial line, a fresh pseudo-terminal).
 pub const UNKNOWN_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
-
-/// Who turns a line feed of the remote side into a new line on the screen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineFeeds {
-    /// The remote terminal: bytes go to the screen as they are.
-    Remote,
-    /// This terminal, because the remote command has none.
-    Local,
-}
 
 /// The size of the terminal behind `fd`.
 pub fn size_of(fd: &OwnedFd) -> TerminalSize {
@@ -51,14 +42,11 @@ impl RawMode {
     ///
     /// # Errors
     /// The error of the terminal, for instance that `fd` is none.
-    pub fn enter(fd: &OwnedFd, line_feeds: LineFeeds) -> io::Result<Self> {
+    pub fn enter(fd: &OwnedFd) -> io::Result<Self> {
         let terminal = fd.try_clone()?;
         let before = tcgetattr(&terminal)?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
-        if line_feeds == LineFeeds::Local {
-            raw.output_flags |= before.output_flags & (OutputFlags::OPOST | OutputFlags::ONLCR);
-        }
         let guard = Self { terminal, before };
         set_modes(&guard.terminal, &raw)?;
         Ok(guard)
@@ -82,7 +70,7 @@ fn set_modes(terminal: impl AsFd, modes: &Termios) -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use nix::pty::{OpenptyResult, Winsize, openpty};
-    use nix::sys::termios::{InputFlags, LocalFlags};
+    use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags};
 
     use super::*;
 
@@ -92,7 +80,7 @@ mod tests {
         let terminal = &pair.slave;
         let before = tcgetattr(terminal).unwrap();
 
-        let guard = RawMode::enter(terminal, LineFeeds::Remote).unwrap();
+        let guard = RawMode::enter(terminal).unwrap();
         let raw = tcgetattr(terminal).unwrap();
         assert!(!raw.local_flags.intersects(
             LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN
@@ -108,17 +96,6 @@ mod tests {
     }
 
     #[test]
-    fn local_line_feeds_keep_output_processing() {
-        let pair = openpty(None, None).unwrap();
-        let terminal = &pair.slave;
-
-        let _guard = RawMode::enter(terminal, LineFeeds::Local).unwrap();
-
-        let flags = tcgetattr(terminal).unwrap().output_flags;
-        assert!(flags.contains(OutputFlags::OPOST | OutputFlags::ONLCR));
-    }
-
-    #[test]
     fn panic_restores_the_terminal() {
         let pair = openpty(None, None).unwrap();
         let terminal = &pair.slave;
@@ -126,7 +103,7 @@ mod tests {
         let inside = terminal.try_clone().unwrap();
 
         let result = std::thread::spawn(move || {
-            let _guard = RawMode::enter(&inside, LineFeeds::Remote).unwrap();
+            let _guard = RawMode::enter(&inside).unwrap();
             panic!("on purpose");
         })
         .join();
@@ -138,7 +115,7 @@ mod tests {
     #[test]
     fn terminal_that_hung_up_does_not_disturb_the_way_out() {
         let OpenptyResult { master, slave } = openpty(None, None).unwrap();
-        let guard = RawMode::enter(&slave, LineFeeds::Remote).unwrap();
+        let guard = RawMode::enter(&slave).unwrap();
 
         drop(master);
         drop(guard);
@@ -148,7 +125,7 @@ mod tests {
     fn descriptor_that_is_no_terminal_has_no_raw_mode() {
         let file = OwnedFd::from(tempfile::tempfile().unwrap());
 
-        assert!(RawMode::enter(&file, LineFeeds::Remote).is_err());
+        assert!(RawMode::enter(&file).is_err());
     }
 
     #[test]

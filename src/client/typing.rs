@@ -37,15 +37,6 @@ const FIRST_REPEAT: Duration = Duration::from_millis(100);
 /// Longest wait between repeats.
 const LONGEST_REPEAT: Duration = Duration::from_secs(10);
 
-/// What becomes of the end of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AtEnd {
-    /// Piped into a terminal: type EOT.
-    TypeEot,
-    /// Piped into a command that reads no input: nothing.
-    Ignore,
-}
-
 /// Bytes on their way up.
 #[derive(Debug)]
 pub(super) struct Typing {
@@ -57,7 +48,7 @@ pub(super) struct Typing {
 #[derive(Debug)]
 enum State {
     Keyboard(EscapeFilter),
-    Stream { last: Option<u8>, at_end: AtEnd },
+    Stream { last: Option<u8> },
     Ended { repeat: Option<Repeat> },
 }
 
@@ -74,8 +65,8 @@ impl Typing {
     }
 
     /// Input of a pipe or file.
-    pub(super) fn stream(size: TerminalSize, at_end: AtEnd) -> Self {
-        Self::new(State::Stream { last: None, at_end }, size)
+    pub(super) fn stream(size: TerminalSize) -> Self {
+        Self::new(State::Stream { last: None }, size)
     }
 
     fn new(state: State, size: TerminalSize) -> Self {
@@ -98,7 +89,7 @@ impl Typing {
     pub(super) fn handle_read(&mut self, read: &[u8]) -> Option<Request> {
         match &mut self.state {
             State::Keyboard(filter) => filter.filter(read, &mut self.bytes),
-            State::Stream { last, .. } => {
+            State::Stream { last } => {
                 *last = read.last().copied().or(*last);
                 self.bytes.extend_from_slice(read);
                 None
@@ -111,10 +102,7 @@ impl Typing {
     pub(super) fn handle_end(&mut self, now: Instant) -> Option<Request> {
         let repeat = match self.state {
             State::Keyboard(_) => return Some(Request::Leave),
-            State::Stream {
-                last,
-                at_end: AtEnd::TypeEot,
-            } => {
+            State::Stream { last } => {
                 if last.is_some_and(|last| last != b'\n') {
                     self.bytes.extend_from_slice(b"\n");
                 }
@@ -124,11 +112,7 @@ impl Typing {
                     wait: FIRST_REPEAT,
                 })
             }
-            State::Stream {
-                at_end: AtEnd::Ignore,
-                ..
-            }
-            | State::Ended { .. } => None,
+            State::Ended { .. } => None,
         };
         self.state = State::Ended { repeat };
         None
@@ -203,7 +187,7 @@ mod tests {
             ("exit 3\n", "exit 3\n\x04"),
             ("exit 3", "exit 3\n\x04"),
         ] {
-            let mut typing = Typing::stream(SIZE, AtEnd::TypeEot);
+            let mut typing = Typing::stream(SIZE);
             typing.handle_read(input.as_bytes());
             typing.handle_end(Instant::now());
 
@@ -213,7 +197,7 @@ mod tests {
 
     #[test]
     fn end_of_input_is_repeated_at_growing_intervals() {
-        let mut typing = Typing::stream(SIZE, AtEnd::TypeEot);
+        let mut typing = Typing::stream(SIZE);
         typing.handle_end(Instant::now());
         assert_eq!(typed(&mut typing), b"\x04");
         let mut before = typing.poll_timeout().unwrap();
@@ -233,7 +217,7 @@ mod tests {
 
     #[test]
     fn end_of_input_does_not_pile_up_while_nothing_goes_out() {
-        let mut typing = Typing::stream(SIZE, AtEnd::TypeEot);
+        let mut typing = Typing::stream(SIZE);
         typing.handle_end(Instant::now());
 
         for _ in 0..5 {
@@ -245,16 +229,6 @@ mod tests {
     }
 
     #[test]
-    fn command_without_input_is_told_nothing_at_the_end() {
-        let mut typing = Typing::stream(SIZE, AtEnd::Ignore);
-        typing.handle_read(b"x");
-        typing.handle_end(Instant::now());
-
-        assert_eq!(typed(&mut typing), b"x");
-        assert_eq!(typing.poll_timeout(), None);
-    }
-
-    #[test]
     fn keyboard_that_is_gone_means_that_the_person_left() {
         let mut typing = Typing::keyboard(SIZE);
 
@@ -263,7 +237,7 @@ mod tests {
 
     #[test]
     fn piped_input_has_no_escape_sequences() {
-        let mut typing = Typing::stream(SIZE, AtEnd::TypeEot);
+        let mut typing = Typing::stream(SIZE);
 
         assert_eq!(typing.handle_read(b"~."), None);
         assert_eq!(typed(&mut typing), b"~.");
@@ -271,7 +245,7 @@ mod tests {
 
     #[test]
     fn reading_stops_when_too_much_waits_and_goes_on_afterwards() {
-        let mut typing = Typing::stream(SIZE, AtEnd::TypeEot);
+        let mut typing = Typing::stream(SIZE);
         typing.handle_read(&vec![b'x'; READ_AHEAD]);
         assert!(!typing.wants_input());
 
@@ -281,7 +255,7 @@ mod tests {
 
     #[test]
     fn payloads_are_no_larger_than_any_peer_takes() {
-        let mut typing = Typing::stream(SIZE, AtEnd::TypeEot);
+        let mut typing = Typing::stream(SIZE);
         typing.handle_read(&vec![b'x'; LARGE_PAYLOAD + 1]);
         let mut lengths = Vec::new();
         while let Some(payload) = typing.poll_payload() {

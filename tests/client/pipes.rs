@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, Output};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
@@ -156,22 +156,64 @@ async fn port_session_is_refused_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn command_without_terminal_is_not_told_the_end_of_input() {
+async fn command_without_terminal_gets_interrupts_and_its_streams_come_apart() {
     let stand_in = StandIn::of_type("NonInteractiveCommands").await;
-    let (mut stand_in, _endpoint, mut child) = start(stand_in).await;
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"x").unwrap();
-    drop(stdin);
-
+    let (mut stand_in, endpoint, mut child) = start(stand_in).await;
+    // Bytes that would be keys to the agent; a command reads no input.
+    child.stdin.take().unwrap().write_all(b"x\x03\x1c").unwrap();
     stand_in.opened().await;
-    stand_in.typed_until(b"x").await;
-    stand_in.output("done\n");
+    stand_in.output("ready\n");
+    let mut line = [0; 6];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut line)
+        .unwrap();
+    let signal = |signal| kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+
+    signal(Signal::SIGINT);
+    stand_in.typed_until(b"\x03").await;
+    signal(Signal::SIGQUIT);
+    assert_eq!(stand_in.typed_until(b"\x1c").await, b"\x03\x1c");
+    stand_in.output(&b"\x80done"[..]);
+    stand_in.send(Payload::StdErr(Bytes::from_static(b"\xffoops")));
     stand_in.send(Payload::ExitCode(4));
     stand_in.close(None, "");
     let output = wait(child).await;
 
-    assert_eq!(output.stdout, b"done\n");
+    assert_eq!(output.stdout, b"\x80done");
+    assert!(
+        output.stderr.windows(5).any(|bytes| bytes == b"\xffoops"),
+        "{output:?}"
+    );
     assert_eq!(output.status.code(), Some(4));
+    assert!(endpoint.operations().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn third_interrupt_within_a_second_ends_the_client() {
+    let stand_in = StandIn::of_type("NonInteractiveCommands").await;
+    let (mut stand_in, endpoint, mut child) = start(stand_in).await;
+    stand_in.opened().await;
+    stand_in.output("ready\n");
+    let mut line = [0; 6];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut line)
+        .unwrap();
+    let id = Pid::from_raw(child.id().try_into().unwrap());
+
+    while child.try_wait().unwrap().is_none() {
+        kill(id, Signal::SIGINT).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let output = wait(child).await;
+
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(endpoint.operations(), ["TerminateSession"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

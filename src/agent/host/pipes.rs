@@ -218,16 +218,16 @@ mod tests {
 
     #[tokio::test]
     async fn signal_reaches_the_whole_group() {
-        let mut spawned = session("printf ready; sleep 1000; printf never");
+        let mut spawned = session("sleep 1000 & printf ready; wait; printf never");
         assert_eq!(
             soon(spawned.output.read()).await.unwrap(),
             Output::Bytes("ready".into())
         );
 
-        spawned.processes.signal(Signal::SIGINT);
+        spawned.processes.signal(Signal::SIGTERM);
 
         let status = soon(spawned.processes.exited()).await;
-        assert_eq!(status, ExitStatus::Signaled(Signal::SIGINT));
+        assert_eq!(status, ExitStatus::Signaled(Signal::SIGTERM));
         // Its end shows that the sleep is gone too.
         assert_eq!(all(&spawned.output).await, b"");
     }

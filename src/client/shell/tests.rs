@@ -227,6 +227,39 @@ async fn cut_is_told_to_a_person_only_if_it_lasts() {
     assert!(!after.contains("lost"), "{after:?}");
 }
 
+#[tokio::test]
+async fn command_leaves_terminal_and_input_alone_and_takes_interrupts() {
+    let terminal = Terminal::open();
+    let mut far = FarEnd::new(64);
+    let mut io = terminal.io();
+    let interrupts = io.interrupts();
+    terminal.type_keys(b"for somebody else\n");
+
+    let mut exit_code = None;
+    let command = run(Shell::Command, &mut far.handle, &mut io, &mut exit_code);
+    let keys = async {
+        while !interrupts.hand_over(2) {
+            tokio::task::yield_now().await;
+        }
+        assert!(interrupts.hand_over(3));
+        for key in [0x03, 0x1c] {
+            match far.outgoing.recv().await.unwrap() {
+                Outgoing::Payload(Payload::Output(bytes)) => assert_eq!(&bytes[..], [key]),
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    };
+    tokio::select! {
+        done = timeout(DEADLINE, keys) => done.unwrap(),
+        end = command => panic!("ended: {end:?}"),
+    }
+
+    assert!(!terminal.is_raw());
+    let mut line = [0; 64];
+    let count = nix::unistd::read(&terminal.slave, &mut line).unwrap();
+    assert_eq!(&line[..count], b"for somebody else\n");
+}
+
 #[test]
 fn only_shells_are_shells() {
     assert_eq!(Shell::of("Standard_Stream"), Some(Shell::Terminal));

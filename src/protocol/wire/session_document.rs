@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn values(object: Value) -> Map<String, Value> {
-        object.as_object().unwrap().clone()
+        serde_json::from_value(object).unwrap()
     }
 
     fn stored(texts: &[(&str, &str)]) -> StoredParameters {

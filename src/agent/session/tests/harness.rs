@@ -90,7 +90,14 @@ impl World {
     }
 
     pub(super) fn start(&mut self, id: &str, document: Value) {
-        self.supervisor.start(Ok(Box::new(start(id, document))));
+        self.start_with(id, document, json!({}));
+    }
+
+    /// Starts a session with values for the parameters of its document.
+    pub(super) fn start_with(&mut self, id: &str, document: Value, parameters: Value) {
+        let mut start = start(id, document);
+        start.parameters = serde_json::from_value(parameters).unwrap();
+        self.supervisor.start(Ok(Box::new(start)));
     }
 
     /// Starts a shell and attaches a client of ours to it.
@@ -160,17 +167,24 @@ pub(super) fn is_running(word: &str) -> bool {
         })
 }
 
-/// Stands in for the login step: runs what stands after `--`, or a shell with a plain prompt.
+/// Stands in for the login step: runs what stands after `--`, or a shell with a plain prompt. Without
+/// a terminal it tells on its standard input what it cannot run.
 ///
 /// Another process writes it: a descriptor of ours, inherited by a process that another test starts
 /// at that moment, would keep the file from being executed.
 fn login_program(folder: &Path) -> PathBuf {
     const SCRIPT: &str = r#"#!/bin/sh
 export PATH=/usr/local/bin:/usr/bin:/bin TERM=xterm-256color
+detached=
 while [ $# -gt 0 ]; do
     argument=$1
     shift
-    [ "$argument" = -- ] && exec setsid --ctty "$@"
+    [ "$argument" = --detached ] && detached=yes
+    if [ "$argument" = -- ]; then
+        [ "$detached" ] || exec setsid --ctty "$@"
+        command -v "$1" >/dev/null || { printf 'cannot execute %s' "$1" >&0; exit 127; }
+        exec setsid "$@" </dev/null
+    fi
 done
 PS1='% ' exec setsid --ctty sh -i
 "#;
@@ -241,6 +255,10 @@ pub(super) struct Client {
     pub(super) exit_code: Option<i32>,
     /// Output seen and not yet waited for.
     pub(super) seen: String,
+    /// Where output goes instead, if it is no text.
+    pub(super) raw: Option<Vec<u8>>,
+    /// Error output.
+    pub(super) errors: Vec<u8>,
     pub(super) states: mpsc::UnboundedReceiver<SessionState>,
     relay: mpsc::UnboundedSender<Order>,
     _tasks: JoinSet<()>,
@@ -299,6 +317,8 @@ impl Client {
             handle,
             exit_code: None,
             seen: String::new(),
+            raw: None,
+            errors: Vec::new(),
             states,
             relay,
             _tasks: tasks,
@@ -381,6 +401,14 @@ impl Client {
         }
     }
 
+    /// Reads until the error output holds `text`.
+    pub(super) async fn wait_for_error(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.errors).contains(text) {
+            let incoming = soon(self.handle.incoming.recv()).await;
+            self.take(incoming.expect("the text comes before the end"));
+        }
+    }
+
     /// Reads until an exit code came.
     pub(super) async fn wait_for_exit(&mut self) -> i32 {
         loop {
@@ -398,10 +426,14 @@ impl Client {
 
     fn take(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Payload(Payload::Output(bytes)) => {
-                let text = std::str::from_utf8(&bytes).expect("no character is split");
-                self.seen.push_str(text);
-            }
+            Incoming::Payload(Payload::Output(bytes)) => match &mut self.raw {
+                Some(raw) => raw.extend_from_slice(&bytes),
+                None => {
+                    let text = std::str::from_utf8(&bytes).expect("no character is split");
+                    self.seen.push_str(text);
+                }
+            },
+            Incoming::Payload(Payload::StdErr(bytes)) => self.errors.extend_from_slice(&bytes),
             Incoming::Payload(Payload::ExitCode(code)) => self.exit_code = Some(code),
             _ => {}
         }

@@ -105,10 +105,11 @@ mod tests {
     }
 
     fn read(properties: Value) -> Result<CommandProperties, DocumentError> {
-        let document: SessionDocument = serde_json::from_value(json!({
-            "schemaVersion": "1.0", "sessionType": "InteractiveCommands", "properties": properties,
+        let mut document: SessionDocument = serde_json::from_value(json!({
+            "schemaVersion": "1.0", "sessionType": "InteractiveCommands",
         }))
         .unwrap();
+        document.properties = properties;
         document.command()
     }
 }

@@ -143,10 +143,11 @@ mod tests {
     }
 
     fn read(inputs: Value) -> Result<Preferences, DocumentError> {
-        let document: SessionDocument = serde_json::from_value(json!({
-            "schemaVersion": "1.0", "sessionType": "Standard_Stream", "inputs": inputs,
+        let mut document: SessionDocument = serde_json::from_value(json!({
+            "schemaVersion": "1.0", "sessionType": "Standard_Stream",
         }))
         .unwrap();
+        document.inputs = inputs;
         document.preferences()
     }
 }

@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn lone_marker_takes_the_value_with_its_type() {
         for marker in ["{{list}}", "{{ list }}", "{{\tlist\n}}"] {
-            assert_eq!(filled(json!(marker)), json!(["a", "b"]));
+            assert_eq!(filled(&json!(marker)), json!(["a", "b"]));
         }
-        assert_eq!(filled(json!("{{ yes }}")), json!(true));
+        assert_eq!(filled(&json!("{{ yes }}")), json!(true));
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
             ("{{{x}}}", "{X}"),
             ("{{ {{x}} }}", "{{ X }}"),
         ] {
-            assert_eq!(filled(json!(template)), json!(expected), "{template}");
+            assert_eq!(filled(&json!(template)), json!(expected), "{template}");
         }
     }
 
@@ -112,20 +112,20 @@ mod tests {
             "{{ssm:x}}",
             "}}{{",
         ] {
-            assert_eq!(filled(json!(text)), json!(text));
+            assert_eq!(filled(&json!(text)), json!(text));
         }
     }
 
     #[test]
     fn value_that_looks_like_a_marker_is_not_filled() {
-        assert_eq!(filled(json!("{{ sly }}")), json!("{{ x }}"));
-        assert_eq!(filled(json!("a {{ sly }}{{x}}")), json!("a {{ x }}X"));
+        assert_eq!(filled(&json!("{{ sly }}")), json!("{{ x }}"));
+        assert_eq!(filled(&json!("a {{ sly }}{{x}}")), json!("a {{ x }}X"));
     }
 
     #[test]
     fn metacharacters_pass_unchanged() {
         assert_eq!(
-            filled(json!("sh -c '{{ shell }}'")),
+            filled(&json!("sh -c '{{ shell }}'")),
             json!("sh -c '$$ $(id); `id` \\1 \"'")
         );
     }
@@ -133,16 +133,16 @@ mod tests {
     #[test]
     fn values_are_filled_in_at_any_depth_and_keys_never() {
         assert_eq!(
-            filled(json!({"{{x}}": [{"k": "{{x}}"}, 1, null]})),
+            filled(&json!({"{{x}}": [{"k": "{{x}}"}, 1, null]})),
             json!({"{{x}}": [{"k": "X"}, 1, null]})
         );
     }
 
-    fn filled(value: Value) -> Value {
+    fn filled(value: &Value) -> Value {
         let parameters = json!({
             "x": "X", "yes": true, "list": ["a", "b"], "sly": "{{ x }}",
             "shell": "$$ $(id); `id` \\1 \"",
         });
-        fill(&value, parameters.as_object().unwrap())
+        fill(value, parameters.as_object().unwrap())
     }
 }

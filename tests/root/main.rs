@@ -1,0 +1,14 @@
+//! Stories that need root: who a session runs as, and the account that is made for sessions.
+//!
+//! Each runs in a mount namespace of its own with a copy of `/etc` and an empty `/home`, so that the
+//! host they run on stays as it is. They are not among the tests of `cargo test`; run them with
+//! `cargo test --test root`. They need `useradd` and `sudo`, and never skip.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test program fails by panicking; its helpers do too"
+)]
+
+mod namespace;
+mod run_as;
+mod ssm_user;
+mod world;
