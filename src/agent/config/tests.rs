@@ -261,6 +261,27 @@ fn retention_of_the_reference_applies_unless_ours_is_set() {
     }
 }
 
+#[test]
+fn denied_destinations_take_the_place_of_the_default() {
+    let denied = |list: &str| {
+        let text = format!(r#"{{"Mgs":{{"DeniedPortForwardingRemoteIPs":{list}}}}}"#);
+        let (settings, warnings) = parse(&text);
+        (settings.session.denied_destinations, warnings)
+    };
+
+    assert_eq!(denied("null"), (None, Vec::new()));
+    assert_eq!(denied("[]"), (Some(Vec::new()), Vec::new()));
+    let (addresses, warnings) = denied(r#"["10.0.0.2"," fd00:ec2::254 ","10.0.0.0/8"]"#);
+    assert_eq!(
+        addresses.unwrap(),
+        ["10.0.0.2", "fd00:ec2::254"].map(|text| text.parse::<IpAddr>().unwrap())
+    );
+    assert_eq!(
+        warnings,
+        [r#"Mgs.DeniedPortForwardingRemoteIPs: "10.0.0.0/8" is no IP address and is left out"#]
+    );
+}
+
 fn parse(text: &str) -> (Settings, Vec<String>) {
     try_parse(text).unwrap()
 }

@@ -565,6 +565,15 @@ def encrypted_shell_works(world, aws):
         check(terminal.wait() in (0, 5, 255), "exit")
 
 
+def encrypted_commands_work(world, aws):
+    with Encryption(world):
+        for document in ["AWS-StartInteractiveCommand", "AWS-StartNonInteractiveCommand"]:
+            terminal = Terminal([aws, "ssm", "start-session", "--target", world.node, "--endpoint-url", world.url,
+                                 "--document-name", document, "--parameters", "command=expr 40 + 2"], world.environment)
+            terminal.expect(rb"This session is encrypted using AWS KMS\.(.|\n)*42")
+            terminal.wait()
+
+
 def encrypted_session_shows_nothing_on_the_wire(world):
     """Our plugin by itself, as the AWS CLI starts it, so that its connection can be led through a relay."""
     host, port = world.plain_url.removeprefix("http://").split(":")
@@ -606,7 +615,7 @@ def key_that_kms_does_not_know_ends_the_session_with_its_reason(world, aws):
 API_STORIES = [boto3_sees_the_node_and_its_sessions, boto3_gets_errors_in_awss_shapes, boto3_pages_through_activations,
                boto3_writes_reads_and_deletes_documents, boto3_lists_the_documents_of_amazon_and_its_own,
                encrypted_session_shows_nothing_on_the_wire]
-CLI_STORIES = [cli_manages_documents, preferences_of_the_account_reach_the_shell, encrypted_shell_works,
+CLI_STORIES = [cli_manages_documents, preferences_of_the_account_reach_the_shell, encrypted_shell_works, encrypted_commands_work,
                key_that_kms_does_not_know_ends_the_session_with_its_reason,
                idle_and_old_sessions_end_with_a_reason, cli_shell_works, cli_paste_of_a_megabyte_loses_nothing, cli_recording_replays_byte_for_byte,
                cli_leaves_with_tilde_dot, vim_in_tmux_draws_and_follows_the_size,

@@ -179,29 +179,33 @@ impl<'a> Multiplexed<'a> {
 
     /// Takes what the data channel brought, and what it has brought besides.
     fn take_news(&mut self, first: News) -> Result<(), End> {
-        let now = Instant::now().into_std();
+        let mut taken = 0;
         let mut next = Some(first);
-        for _ in 0..BATCH {
-            match next {
-                None => break,
-                Some(News::Input(bytes)) => self.mux.handle_bytes(bytes, now).map_err(broken)?,
-                Some(News::Leave) => return Err(End::Left),
-                Some(News::Closed) => return Err(End::Closed),
-                Some(News::Lost(reason)) => return Err(End::Lost(reason)),
-                Some(
-                    News::Connected
-                    | News::Open { .. }
-                    | News::Size(_)
-                    | News::Flag(_)
-                    | News::Nothing,
-                ) => {}
-            }
-            if !self.mux.has_room() {
-                break;
-            }
-            next = self.connection.inbox.try_news();
+        while let Some(news) = next {
+            self.take(news)?;
+            taken += 1;
+            next = if taken < BATCH && self.mux.has_room() {
+                self.connection.inbox.try_news()
+            } else {
+                None
+            };
         }
         Ok(())
+    }
+
+    fn take(&mut self, news: News) -> Result<(), End> {
+        match news {
+            News::Input(bytes) => {
+                let now = Instant::now().into_std();
+                self.mux.handle_bytes(bytes, now).map_err(broken)
+            }
+            News::Leave => Err(End::Left),
+            News::Closed => Err(End::Closed),
+            News::Lost(reason) => Err(End::Lost(reason)),
+            News::Connected | News::Open { .. } | News::Size(_) | News::Flag(_) | News::Nothing => {
+                Ok(())
+            }
+        }
     }
 
     /// Moves everything that can be moved.

@@ -64,6 +64,30 @@ async fn both_streams_of_a_command_are_encrypted() {
 }
 
 #[tokio::test]
+async fn commands_are_encrypted_with_and_without_a_terminal() {
+    for session_type in ["InteractiveCommands", "NonInteractiveCommands"] {
+        let kms = Arc::new(Kms::default());
+        let mut world = world(&kms);
+        world.start(
+            "alice-1",
+            json!({
+                "schemaVersion": "1.0", "sessionType": session_type, "inputs": {"kmsKeyId": KEY_ID},
+                "properties": {"linux": {"commands": "sh -c 'echo from-$((40+2)); exit 7'"}},
+            }),
+        );
+        let mut client = attach(&mut world, Some(Arc::clone(&kms))).await;
+
+        let (opened, message) = opened(&mut client).await;
+        client.wait_for("from-42").await;
+
+        assert_eq!(opened, session_type);
+        assert_eq!(message, "This session is encrypted using AWS KMS.");
+        assert_eq!(kms.contexts().len(), 1);
+        assert_eq!(client.wait_for_exit().await, 7);
+    }
+}
+
+#[tokio::test]
 async fn nothing_runs_for_a_client_without_the_key() {
     let table = [
         (

@@ -261,7 +261,7 @@ pub(super) struct Client {
     pub(super) errors: Vec<u8>,
     pub(super) states: mpsc::UnboundedReceiver<SessionState>,
     relay: mpsc::UnboundedSender<Order>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 enum Order {
@@ -312,8 +312,7 @@ impl Client {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(async { drop(run.await) });
-        tasks.spawn(run_relay(agent, theirs, orders, report));
-        let client = Self {
+        let mut client = Self {
             handle,
             exit_code: None,
             seen: String::new(),
@@ -321,9 +320,11 @@ impl Client {
             errors: Vec::new(),
             states,
             relay,
-            _tasks: tasks,
+            tasks,
         };
         client.announce(features);
+        let relaying = run_relay(agent, theirs, orders, report);
+        client.tasks.spawn(relaying);
         client
     }
 
@@ -477,6 +478,18 @@ async fn run_relay(
             }
         };
         select! {
+            // What the gateway says of a client precedes what the client says.
+            biased;
+            order = orders.recv() => match order {
+                Some(Order::ToAgent(bytes)) => {
+                    if let Some(agent) = &mut agent {
+                        let _ = agent.send(Frame::Binary(bytes)).await;
+                    }
+                }
+                Some(Order::Reconnect(socket)) => agent = Some(*socket),
+                Some(Order::Cut) => agent = None,
+                None => return,
+            },
             frame = from_agent => match frame {
                 Some(Ok(Frame::Binary(bytes))) => match Message::decode(&bytes) {
                     Ok(message) if message.message_type == MessageType::AgentSessionState => {
@@ -498,16 +511,6 @@ async fn run_relay(
                 }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
-            },
-            order = orders.recv() => match order {
-                Some(Order::ToAgent(bytes)) => {
-                    if let Some(agent) = &mut agent {
-                        let _ = agent.send(Frame::Binary(bytes)).await;
-                    }
-                }
-                Some(Order::Reconnect(socket)) => agent = Some(*socket),
-                Some(Order::Cut) => agent = None,
-                None => return,
             },
         }
     }
