@@ -86,7 +86,7 @@ pub enum SessionError {
         source: Box<OpenError>,
     },
     /// The agent started something this client cannot serve.
-    #[error("session type {0} is not supported by this client yet")]
+    #[error("session type {0} is unknown to this client")]
     Unsupported(String),
     /// The terminal does not take raw mode.
     #[error("cannot control the terminal")]

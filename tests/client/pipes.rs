@@ -140,19 +140,21 @@ async fn signals_end_the_session_for_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn port_session_is_refused_and_ended() {
-    let (mut stand_in, endpoint, child) = start(StandIn::of_type("Port").await).await;
+async fn unknown_kind_of_session_is_refused() {
+    let (mut stand_in, endpoint, child) = start(StandIn::of_type("Telepathy").await).await;
 
-    stand_in.opened().await;
+    let reason = stand_in.refused().await;
+    stand_in.close(None, &reason);
     let output = wait(child).await;
 
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(
-        errors.contains("session type Port is not supported by this client yet"),
-        "{errors}"
+        reason.contains("Unknown session type Telepathy"),
+        "{reason}"
     );
+    assert!(errors.contains(&reason), "{errors}");
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(endpoint.operations(), ["TerminateSession"]);
+    assert_eq!(endpoint.operations(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,6 +245,13 @@ async fn start(stand_in: StandIn) -> (StandIn, Endpoint, Child) {
 }
 
 async fn wait(child: Child) -> Output {
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
     let wait = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
-    tokio::time::timeout(DEADLINE, wait).await.unwrap().unwrap()
+    match tokio::time::timeout(DEADLINE, wait).await {
+        Ok(output) => output.unwrap(),
+        Err(late) => {
+            kill(pid, Signal::SIGKILL).unwrap();
+            panic!("the program did not end: {late}");
+        }
+    }
 }

@@ -113,6 +113,18 @@ impl StandIn {
         self.commands.send(Command::Send(payload)).unwrap();
     }
 
+    /// Waits until the client has refused the handshake, and says why it did.
+    pub async fn refused(&mut self) -> String {
+        loop {
+            let seen = timeout(DEADLINE, self.seen.recv()).await;
+            match seen.expect("a refusal in time").expect("a client") {
+                Seen::HandshakeFailed(reason) => return reason,
+                Seen::Open(_) => {}
+                Seen::Payload(payload) => panic!("{payload:?} although the handshake failed"),
+            }
+        }
+    }
+
     /// Ends the session as a gateway does.
     pub fn close(&self, exit_code: Option<i32>, output: &str) {
         let closed = ChannelClosed {

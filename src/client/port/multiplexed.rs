@@ -129,7 +129,7 @@ impl<'a> Multiplexed<'a> {
         let room = async {
             // A pump that is gone says so in `incoming`.
             if outgoing.reserve().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         select! {

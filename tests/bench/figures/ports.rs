@@ -242,7 +242,7 @@ async fn serve(mut stream: TcpStream) {
 }
 
 async fn send(stream: &mut TcpStream, bytes: u64) {
-    let chunk: Vec<u8> = (0..CHUNK).map(|n| (n % 251) as u8).collect();
+    let chunk: Vec<u8> = (0..=250_u8).cycle().take(CHUNK).collect();
     let mut rest = bytes;
     while rest > 0 {
         let count = usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK);

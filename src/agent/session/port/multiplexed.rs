@@ -150,7 +150,7 @@ impl<'a> Multiplexed<'a> {
         let room = async {
             // A pump that is gone says why in `news`.
             if outgoing.reserve().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         select! {
@@ -171,7 +171,7 @@ impl<'a> Multiplexed<'a> {
             Event::Over => Err(self.connection.inbox.end().await),
             Event::Timeout => {
                 let now = Instant::now().into_std();
-                self.mux.handle_timeout(now).map_err(broken)
+                self.mux.handle_timeout(now).map_err(|error| broken(&error))
             }
             Event::Room | Event::Woken => Ok(()),
         }
@@ -197,7 +197,9 @@ impl<'a> Multiplexed<'a> {
         match news {
             News::Input(bytes) => {
                 let now = Instant::now().into_std();
-                self.mux.handle_bytes(bytes, now).map_err(broken)
+                self.mux
+                    .handle_bytes(bytes, now)
+                    .map_err(|error| broken(&error))
             }
             News::Leave => Err(End::Left),
             News::Closed => Err(End::Closed),
@@ -319,6 +321,6 @@ impl<'a> Multiplexed<'a> {
     }
 }
 
-fn broken(error: MuxError) -> End {
-    End::Broken(in_one_line(&error))
+fn broken(error: &MuxError) -> End {
+    End::Broken(in_one_line(error))
 }

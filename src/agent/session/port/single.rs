@@ -135,7 +135,7 @@ impl<'a> Single<'a> {
         let room = async {
             // A pump that is gone says why in `news`.
             if outgoing.reserve().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let (link, input, buffer) = (&mut self.link, &self.input, &mut self.buffer);

@@ -64,10 +64,7 @@ impl ParameterDefinition {
             check_range("items", items.len(), self.min_items, self.max_items)
                 .map_err(not_allowed)?;
         }
-        let pattern = match self.allowed_pattern.as_deref() {
-            None | Some("") => None,
-            Some(pattern) => Some((pattern, compile(name, pattern)?)),
-        };
+        let pattern = self.pattern(name)?;
         for item in items_of(value) {
             let text = as_text(item);
             if item.is_string() {
@@ -83,6 +80,22 @@ impl ParameterDefinition {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the allowed pattern is one, whatever the value will be.
+    ///
+    /// # Errors
+    /// [`DocumentError::Pattern`].
+    pub fn check_pattern(&self, name: &str) -> Result<(), DocumentError> {
+        self.pattern(name).map(drop)
+    }
+
+    /// The pattern as it is written and as it is applied.
+    fn pattern(&self, name: &str) -> Result<Option<(&str, regex::Regex)>, DocumentError> {
+        match self.allowed_pattern.as_deref() {
+            None | Some("") => Ok(None),
+            Some(written) => Ok(Some((written, compile(name, written)?))),
+        }
     }
 
     fn check_type(&self, value: &Value) -> Result<(), String> {

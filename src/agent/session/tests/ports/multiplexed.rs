@@ -20,7 +20,8 @@ const FOREIGN: PeerFeatures = PeerFeatures {
     half_close: false,
 };
 
-#[tokio::test]
+// Session and pump run at once, as they do in an agent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_pass_both_ways_unharmed() {
     let target = Target::new().await.echo();
     let mut world = World::new();

@@ -85,7 +85,7 @@ async fn document_without_a_usable_target_opens_no_data_channel() {
         ),
     ] {
         let mut world = World::new();
-        world.start("alice-1", document(properties));
+        world.start("alice-1", document(&properties));
 
         let outcome = world.outcome().await;
 
@@ -128,9 +128,9 @@ async fn preferred_encryption_is_no_obstacle_for_a_port() {
 }
 
 fn to_host(host: &str) -> Value {
-    document(json!({"host": host, "portNumber": "80", "type": "LocalPortForwarding"}))
+    document(&json!({"host": host, "portNumber": "80", "type": "LocalPortForwarding"}))
 }
 
-fn document(properties: Value) -> Value {
+fn document(properties: &Value) -> Value {
     json!({"schemaVersion": "1.0", "sessionType": "Port", "properties": properties})
 }

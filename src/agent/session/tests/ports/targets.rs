@@ -96,6 +96,7 @@ pub(super) fn break_off(stream: TcpStream) {
         l_linger: 0,
     };
     setsockopt(&stream, sockopt::Linger, &linger).unwrap();
+    drop(stream);
 }
 
 /// Bytes that show a loss, a repetition and a swap.

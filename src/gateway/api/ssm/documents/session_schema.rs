@@ -93,14 +93,9 @@ fn check_parameter(name: &str, definition: &ParameterDefinition) -> Result<(), A
         let text = format!("Parameter {name} has a minimum above its maximum.");
         return Err(invalid(text));
     }
-    // The pattern alone, so that it is tried also where there is no default.
-    let pattern = ParameterDefinition {
-        allowed_pattern: definition.allowed_pattern.clone(),
-        ..ParameterDefinition::default()
-    };
     let default = definition.default.as_ref();
-    pattern
-        .check(name, &Value::Null)
+    definition
+        .check_pattern(name)
         .and_then(|()| default.map_or(Ok(()), |value| definition.check(name, value)))
         .map_err(|error| invalid(format!("{error}.")))
 }
