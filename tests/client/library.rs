@@ -9,7 +9,7 @@ use ssm_agent::client::{Api, Cause, Ending, Io, Session, Settings, StartSessionR
 use ssm_agent::protocol::wire::{Payload, SessionId};
 use ssm_agent::runtime::tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -99,9 +99,10 @@ async fn cancelled_session_is_terminated() {
 
 #[tokio::test]
 async fn first_connection_is_tried_for_a_while() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Bound, so that nobody else gets the port, but listening to nobody.
+    let listener = TcpSocket::new_v4().unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    drop(listener);
     let settings = Settings {
         open_for: Duration::from_millis(300),
         ..Settings::default()

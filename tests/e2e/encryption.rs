@@ -10,6 +10,7 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use serde_json::{Value, json};
 use ssm_agent::client::{Parameters, start_session};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -77,10 +78,10 @@ async fn kms_that_refuses_either_end_ends_the_session_with_its_reason() {
 async fn kms_that_cannot_be_reached_is_named() {
     let kms = Kms::start().await;
     let (world, node) = world(&kms).await;
-    let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    // Bound, so that nobody else gets the port, but listening to nobody.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = format!("http://{}", closed.local_addr().unwrap());
 
     let output = plugin(&world, &node, &nobody, "").await;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ssm_agent::client::{Ending, Io, Parameters, Session, start_session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,9 +23,7 @@ async fn many_connections_pass_at_once_and_keep_their_half_close() {
     for number in 0..20_usize {
         let port = tunnel.port;
         clients.spawn(async move {
-            let sent: Vec<u8> = (0..200_000 + number * 1000)
-                .map(|n| (n.wrapping_mul(31) % 251) as u8)
-                .collect();
+            let sent: Vec<u8> = (0..=250_u8).cycle().take(200_000 + number * 1000).collect();
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let (mut from, mut to) = stream.split();
             let write = async {
@@ -49,9 +47,10 @@ async fn many_connections_pass_at_once_and_keep_their_half_close() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_connection_ends_alone_and_is_told() {
     let (world, node) = World::with_agent().await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Bound, so that nobody else gets the port, but listening to nobody.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = closed.local_addr().unwrap().port();
-    drop(closed);
     let mut tunnel =
         Tunnel::open(&world, &node, FORWARD, &[("portNumber", &port.to_string())]).await;
 

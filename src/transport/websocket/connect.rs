@@ -137,7 +137,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     #[test]
     fn families_alternate_and_keep_the_resolvers_preference() {
@@ -153,9 +153,10 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_refuses_does_not_hide_the_one_that_answers() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Bound, so that nobody else gets the port, but listening to nobody.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let refusing = closed.local_addr().unwrap();
-        drop(closed);
 
         let stream = race(vec![refusing, listener.local_addr().unwrap()]).await;
 
@@ -167,9 +168,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_says_so() {
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Bound, so that nobody else gets the port, but listening to nobody.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = closed.local_addr().unwrap().port();
-        drop(closed);
 
         let error = tcp("127.0.0.1", port).await.err().unwrap();
 

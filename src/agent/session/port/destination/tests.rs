@@ -1,6 +1,6 @@
 use std::error::Error;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::*;
 
@@ -90,9 +90,10 @@ async fn name_that_does_not_resolve_is_named() {
 
 #[tokio::test]
 async fn refusing_target_is_an_error_that_names_the_first_address() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Bound, so that nobody else gets the port, but listening to nobody.
+    let listener = TcpSocket::new_v4().unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = listener.local_addr().unwrap().port();
-    drop(listener);
     let destination = resolve(&host_target("127.0.0.1", port)).await.unwrap();
 
     let error = destination.dial().await.unwrap_err();
@@ -107,7 +108,7 @@ async fn refusing_target_is_an_error_that_names_the_first_address() {
 #[tokio::test(start_paused = true)]
 async fn silent_target_is_given_up() {
     // Nobody accepts, and the kernel answers no further attempt once the queue is full.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let port = listener.local_addr().unwrap().port();
