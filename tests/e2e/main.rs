@@ -7,6 +7,7 @@
 mod bridge;
 mod encryption;
 mod kms;
+mod openssh;
 mod ports;
 #[allow(
     dead_code,

@@ -1,5 +1,6 @@
 //! Port sessions between the programs: many connections at once, refusals, Unix sockets, raw streams.
 
+use std::io;
 use std::sync::Arc;
 
 use ssm_agent::client::{Ending, Io, Parameters, Session, start_session};
@@ -65,7 +66,7 @@ async fn refused_connection_ends_alone_and_is_told() {
     tunnel
         .complains("Connection to destination port failed")
         .await;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let listener = closed.listen(1).unwrap();
     let again = TcpStream::connect(("127.0.0.1", tunnel.port))
         .await
         .unwrap();
@@ -149,31 +150,40 @@ async fn address_on_the_deny_list_is_refused_with_a_reason() {
     }
 }
 
-/// Puts out what it reads, and `end` once that ends.
-struct Server {
-    port: String,
+/// Puts out what it reads until the end, or until a line `bye`, and then `end`.
+pub struct Server {
+    pub port: String,
     _accepting: JoinSet<()>,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut serving = JoinSet::new();
             loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                serving.spawn(async move {
-                    let (mut from, mut to) = stream.split();
-                    tokio::io::copy(&mut from, &mut to).await.unwrap();
-                    to.write_all(b"end").await.unwrap();
-                });
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client may go away at any time.
+                serving.spawn(async move { drop(echo(stream).await) });
             }
         });
         Self {
             port,
             _accepting: accepting,
+        }
+    }
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = stream.read(&mut buffer).await?;
+        let bytes = &buffer[..count];
+        stream.write_all(bytes).await?;
+        if count == 0 || bytes.ends_with(b"bye\n") {
+            return stream.write_all(b"end").await;
         }
     }
 }

@@ -24,12 +24,12 @@ use tokio::io::AsyncWriteExt as _;
 use self::in_turn::InTurn;
 use self::listener::Listener;
 use self::multiplexed::Multiplexed;
-use self::properties::{Forward, Local};
+use self::properties::{Forward, Local, agent_half_closes};
 use super::io::Io;
 use crate::protocol::mux::MuxError;
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::ChannelClosed;
-use crate::protocol::wire::version::{AGENT_WIRE_VERSION, AgentGates};
+use crate::protocol::wire::version::AgentGates;
 use crate::transport::ChannelHandle;
 
 pub use properties::PropertiesError;
@@ -93,19 +93,18 @@ pub(super) async fn run(
     io: &mut Io,
 ) -> Result<PortEnd, PortError> {
     let gates = AgentGates::of(opened.agent_version);
+    let half_close = agent_half_closes(opened.properties);
     let local = match Forward::read(opened.properties)? {
-        Forward::Raw => {
-            // Only our own agent knows how to pass on that one direction has ended.
-            let half_close = opened.agent_version == AGENT_WIRE_VERSION;
-            return Ok(raw::run(handle, io, half_close).await);
-        }
+        Forward::Raw => return Ok(raw::run(handle, io, half_close).await),
         Forward::Listen(local) => local,
     };
     let listener = Listener::bind(&local).await?;
     announce(io, &opened, &local, &listener, gates.mux).await;
     if gates.mux {
-        let mut streams = Multiplexed::new(handle, io, opened.session_id, listener, gates);
-        streams.run().await
+        let settings = multiplexed::settings(gates, half_close);
+        Multiplexed::new(handle, io, opened.session_id, listener, settings)
+            .run()
+            .await
     } else {
         InTurn::new(handle, io, opened.session_id, listener)
             .run()

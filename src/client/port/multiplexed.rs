@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::select;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -52,6 +52,7 @@ pub(super) struct Multiplexed<'a> {
     session_id: &'a SessionId,
     listener: Listener,
     mux: mux::Session,
+    half_close: bool,
     streams: HashMap<StreamId, Stream<Infallible>>,
     ready: Arc<Ready>,
     /// What sockets are read into.
@@ -64,28 +65,34 @@ pub(super) struct Multiplexed<'a> {
     refused: usize,
 }
 
+/// Settings of the mux with an agent of these gates.
+pub(super) fn settings(gates: AgentGates, half_close: bool) -> mux::Settings {
+    mux::Settings {
+        half_close,
+        keep_alive: if gates.mux_keep_alive_off {
+            KeepAlive::Off
+        } else {
+            KeepAlive::XTACI
+        },
+        ..mux::Settings::new(Role::Client)
+    }
+}
+
 impl<'a> Multiplexed<'a> {
-    /// A session without connections, with an agent of these gates.
+    /// A session without connections.
     pub(super) fn new(
         handle: &'a mut ChannelHandle,
         io: &'a mut Io,
         session_id: &'a SessionId,
         listener: Listener,
-        gates: AgentGates,
+        settings: mux::Settings,
     ) -> Self {
-        let settings = mux::Settings {
-            keep_alive: if gates.mux_keep_alive_off {
-                KeepAlive::Off
-            } else {
-                KeepAlive::XTACI
-            },
-            ..mux::Settings::new(Role::Client)
-        };
         Self {
             handle,
             io,
             session_id,
             listener,
+            half_close: settings.half_close,
             mux: mux::Session::new(settings, Instant::now().into_std()),
             streams: HashMap::new(),
             ready: Arc::default(),
@@ -161,34 +168,34 @@ impl<'a> Multiplexed<'a> {
 
     /// Takes what the data channel brought, and what it has brought besides.
     fn take_incoming(&mut self, first: Option<Incoming>) -> Result<Option<PortEnd>, PortError> {
-        let now = Instant::now().into_std();
-        let mut next = first;
-        for _ in 0..BATCH {
+        let mut taken = 0;
+        let mut next = first.ok_or(TryRecvError::Disconnected);
+        loop {
             match next {
-                None => return Ok(Some(PortEnd::PumpEnded)),
-                Some(Incoming::Payload(Payload::Output(bytes))) => {
-                    self.mux.handle_bytes(bytes, now)?;
-                }
-                Some(Incoming::Payload(Payload::Flag(Flag::ConnectToPortError))) => {
-                    self.refused += 1;
-                }
-                Some(Incoming::Event(event)) => {
-                    if let Some(end) = ended(event) {
+                Ok(incoming) => {
+                    if let Some(end) = self.take(incoming)? {
                         return Ok(Some(end));
                     }
                 }
-                Some(
-                    Incoming::Payload(_) | Incoming::Connected | Incoming::Disconnected { .. },
-                ) => {}
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Ok(Some(PortEnd::PumpEnded)),
             }
-            if !self.mux.has_room() {
-                break;
+            taken += 1;
+            if taken == BATCH || !self.mux.has_room() {
+                return Ok(None);
             }
-            match self.handle.incoming.try_recv() {
-                Ok(more) => next = Some(more),
-                // An end of the queue is found by the next wait.
-                Err(_) => break,
+            next = self.handle.incoming.try_recv();
+        }
+    }
+
+    fn take(&mut self, incoming: Incoming) -> Result<Option<PortEnd>, PortError> {
+        match incoming {
+            Incoming::Payload(Payload::Output(bytes)) => {
+                self.mux.handle_bytes(bytes, Instant::now().into_std())?;
             }
+            Incoming::Payload(Payload::Flag(Flag::ConnectToPortError)) => self.refused += 1,
+            Incoming::Event(event) => return Ok(ended(event)),
+            Incoming::Payload(_) | Incoming::Connected | Incoming::Disconnected { .. } => {}
         }
         Ok(None)
     }
@@ -215,7 +222,7 @@ impl<'a> Multiplexed<'a> {
             }
         };
         debug!(stream = %id, "connection accepted");
-        let stream = Stream::open(id, self.ready.waker(id), true, socket);
+        let stream = Stream::open(id, self.ready.waker(id), self.half_close, socket);
         self.streams.insert(id, stream);
         self.serve(id);
     }

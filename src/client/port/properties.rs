@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::protocol::wire::PeerFeatures;
+use crate::protocol::wire::features::FEATURES_PROPERTY;
+
 /// Type of a session that forwards local connections; others are raw streams.
 const LOCAL_FORWARDING: &str = "LocalPortForwarding";
 /// Type of the local end of a session that listens on a Unix socket.
@@ -72,11 +75,28 @@ impl Forward {
     }
 }
 
+/// Whether the agent understands that one direction of a stream has ended while the other goes on.
+/// Only our own does, and says so.
+pub(super) fn agent_half_closes(properties: &Value) -> bool {
+    let announced = properties.get(FEATURES_PROPERTY).and_then(Value::as_str);
+    announced.is_some_and(|text| PeerFeatures::parse(text).is_ok_and(|it| it.half_close))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn agent_half_closes_only_if_it_says_so() {
+        let ours = PeerFeatures::ours().to_string();
+        assert!(agent_half_closes(&json!({ FEATURES_PROPERTY: ours })));
+        for other in [json!(null), json!("x"), json!(7), json!("max-payload=many")] {
+            assert!(!agent_half_closes(&json!({ FEATURES_PROPERTY: other })));
+        }
+        assert!(!agent_half_closes(&json!(null)));
+    }
 
     #[test]
     fn local_forwarding_listens_and_everything_else_is_raw() {

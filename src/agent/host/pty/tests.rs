@@ -195,11 +195,19 @@ async fn what_the_leader_wrote_is_there_once_it_ended_even_if_a_job_keeps_the_te
     }
 }
 
-/// A shell that leads a session with the terminal; `setsid` does here what the login step does.
+/// Arguments of `env` before those of a shell.
+const LEAD: [&str; 3] = ["--default-signal=INT,QUIT", "setsid", "--ctty"];
+
+/// A shell that leads a session with the terminal and does not ignore interrupts, as it would where
+/// the tests run in the background; `env` and `setsid` do here what the login step does.
 fn sh_command(script: &str) -> Command {
     Command {
-        program: "/usr/bin/setsid".into(),
-        args: ["--ctty", "/bin/sh", "-c", script].map(Into::into).into(),
+        program: "/usr/bin/env".into(),
+        args: LEAD
+            .iter()
+            .chain(&["/bin/sh", "-c", script])
+            .map(Into::into)
+            .collect(),
         environment: vec![
             ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()),
             ("TERM".into(), "xterm-256color".into()),
@@ -211,7 +219,11 @@ fn sh_command(script: &str) -> Command {
 
 fn interactive_sh() -> Command {
     Command {
-        args: ["--ctty", "/bin/sh", "-i"].map(Into::into).into(),
+        args: LEAD
+            .iter()
+            .chain(&["/bin/sh", "-i"])
+            .map(Into::into)
+            .collect(),
         ..sh_command("")
     }
 }

@@ -168,7 +168,8 @@ pub(super) fn is_running(word: &str) -> bool {
 }
 
 /// Stands in for the login step: runs what stands after `--`, or a shell with a plain prompt. Without
-/// a terminal it tells on its standard input what it cannot run.
+/// a terminal it tells on its standard input what it cannot run. Like the login step it does not pass
+/// on that interrupts are ignored, as they are where the tests run in the background.
 ///
 /// Another process writes it: a descriptor of ours, inherited by a process that another test starts
 /// at that moment, would keep the file from being executed.
@@ -181,12 +182,12 @@ while [ $# -gt 0 ]; do
     shift
     [ "$argument" = --detached ] && detached=yes
     if [ "$argument" = -- ]; then
-        [ "$detached" ] || exec setsid --ctty "$@"
+        [ "$detached" ] || exec env --default-signal=INT,QUIT setsid --ctty "$@"
         command -v "$1" >/dev/null || { printf 'cannot execute %s' "$1" >&0; exit 127; }
-        exec setsid "$@" </dev/null
+        exec env --default-signal=INT,QUIT setsid "$@" </dev/null
     fi
 done
-PS1='% ' exec setsid --ctty sh -i
+PS1='% ' exec env --default-signal=INT,QUIT setsid --ctty sh -i
 "#;
     let path = folder.join("login");
     let written = std::process::Command::new("sh")
