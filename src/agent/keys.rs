@@ -1,11 +1,10 @@
 //! Data keys of encrypted sessions, decrypted by KMS with the node's credentials.
 
-use std::error::Error;
-
 use tracing::{debug, warn};
 
 use crate::aws::Client;
 use crate::protocol::channel::{DataKey, KeyRequest};
+use crate::runtime::cause::in_one_line;
 use crate::transport::{KeyFuture, KeySource};
 
 /// KMS, as the node may use it.
@@ -48,17 +47,6 @@ async fn decrypt(client: &Client, request: KeyRequest) -> Result<DataKey, String
         .await
         .map_err(|error| in_one_line(&error))?;
     DataKey::new(&plaintext, ciphertext).map_err(|error| in_one_line(&error))
-}
-
-fn in_one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::resume::chain;
 use crate::aws::{ChainCredentials, Client, Endpoints, service_endpoint};
 use crate::protocol::channel::{DATA_KEY, DataKey, KeyRequest};
+use crate::runtime::cause::in_one_line;
 use crate::transport::{KeyFuture, KeySource};
 
 /// How long KMS may take. The agent waits for 15 s, and its words for a client that is silent for
@@ -43,7 +43,7 @@ impl Kms {
         }
         let credentials = ChainCredentials::new(profile, Some(&self.region));
         Ok(Client::new(
-            endpoints.map_err(|error| chain(&error))?,
+            endpoints.map_err(|error| in_one_line(&error))?,
             Arc::clone(&self.tls),
             Arc::new(credentials),
         ))
@@ -61,8 +61,8 @@ impl Kms {
         let key = client
             .generate_data_key(&kms_key_id, DATA_KEY, &context)
             .await
-            .map_err(|error| chain(&error))?;
-        DataKey::new(&key.plaintext, key.ciphertext.into()).map_err(|error| chain(&error))
+            .map_err(|error| in_one_line(&error))?;
+        DataKey::new(&key.plaintext, key.ciphertext.into()).map_err(|error| in_one_line(&error))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Connections of a client: the first with the token of StartSession, each later one with a token of
 //! ResumeSession, all to the stream URL of StartSession.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::protocol::wire::open_channel::{OPEN_SCHEMA_VERSION, OpenDataChannel};
 use crate::protocol::wire::version::CLIENT_WIRE_VERSION;
 use crate::protocol::wire::{PeerFeatures, SessionId};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::cause::in_one_line;
 use crate::transport::websocket::{self, DialError};
 use crate::transport::{ConnectError, Connected, Connector};
 
@@ -190,7 +190,7 @@ async fn fresh_token(api: &impl Api, session: &SessionId) -> Result<String, Conn
         ))),
         Err(error) if is_final(&error) => Err(ConnectError::Ended(format!(
             "Session: {session} was cut off and cannot be resumed: {}",
-            chain(&error)
+            in_one_line(&error)
         ))),
         Err(error) => Err(ConnectError::Retry(Box::new(error))),
     }
@@ -206,16 +206,4 @@ fn is_final(error: &CallError) -> bool {
         | CallError::Address { .. } => true,
         CallError::Network { .. } => false,
     }
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -17,13 +17,14 @@ use super::api::{Api, StartSessionResponse};
 use super::ending::{Cause, Ending};
 use super::io::Io;
 use super::port::{self, PortEnd, PortError};
-use super::resume::{Dialer, OpenError, Reconnect, chain};
+use super::resume::{Dialer, OpenError, Reconnect};
 use super::shell::{self, Shell, ShellEnd};
 use crate::protocol::channel::{
     self, Channel, Clock, EncryptionAnswer, Event, HandshakeRole, Randomness, Window,
 };
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::SessionId;
+use crate::runtime::cause::in_one_line;
 use crate::runtime::clock;
 use crate::transport::pump::pump_with_keys;
 use crate::transport::{ChannelHandle, Connected, Incoming, KeySource, PumpEnd, PumpSettings};
@@ -286,7 +287,7 @@ impl<A: Api> Session<A> {
         let reason = match end {
             Some(Ok(PumpEnd::Ended(reason))) => reason,
             Some(Ok(PumpEnd::GaveUp(error))) => {
-                format!("Session: {session} was cut off: {}", chain(&error))
+                format!("Session: {session} was cut off: {}", in_one_line(&error))
             }
             Some(Ok(end @ (PumpEnd::Closed { .. } | PumpEnd::Cancelled))) => {
                 tracing::error!(?end, "the pump ended although nobody had asked for it");
@@ -307,7 +308,10 @@ impl<A: Api> Session<A> {
         match timeout(self.settings.farewell, call).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::debug!(error = chain(&error), "the session was not terminated");
+                tracing::debug!(
+                    error = in_one_line(&error),
+                    "the session was not terminated"
+                );
             }
             Err(_) => tracing::debug!("the session was not terminated in time"),
         }

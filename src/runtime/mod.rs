@@ -3,6 +3,7 @@
 
 pub mod atomic_file;
 pub mod backoff;
+pub mod cause;
 pub mod clock;
 pub mod exit;
 pub mod lifecycle;

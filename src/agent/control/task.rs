@@ -1,6 +1,5 @@
 //! The task that keeps the control channel open and serves it.
 
-use std::error::Error;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +19,7 @@ use crate::aws::Client;
 use crate::protocol::wire::task::{TaskComplete, TaskStatus};
 use crate::protocol::wire::{Message, MessageId, MessageType, PayloadType, PeerFeatures};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::cause::in_one_line;
 use crate::runtime::clock::unix_ms;
 use crate::transport::{ConnectError, Connected, Connector};
 
@@ -119,10 +119,10 @@ impl Task {
             let problem = match connected {
                 Ok(connected) => match self.serve(connected).await {
                     Ok(()) => break,
-                    Err(error) => chain(&error),
+                    Err(error) => in_one_line(&error),
                 },
-                Err(ConnectError::Retry(error)) => chain(error.as_ref()),
-                Err(error @ ConnectError::Ended(_)) => chain(&error),
+                Err(ConnectError::Retry(error)) => in_one_line(error.as_ref()),
+                Err(error @ ConnectError::Ended(_)) => in_one_line(&error),
             };
             self.wait(problem).await;
         }
@@ -301,13 +301,6 @@ async fn sleep_until_some(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 #[cfg(test)]

@@ -101,6 +101,7 @@ fn is_prefix(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::cause::in_one_line;
 
     #[test]
     fn commands_are_split_and_nothing_in_them_is_expanded() {
@@ -130,7 +131,7 @@ mod tests {
     fn open_quote_is_told() {
         let error = of("echo 'a").unwrap_err();
 
-        let text = super::super::outcome::in_one_line(&error);
+        let text = in_one_line(&error);
         assert_eq!(
             text,
             "Unable to start command: Failed to parse commands input: missing closing quote"

@@ -18,13 +18,13 @@ use tracing::{Instrument, debug};
 use uuid::Uuid;
 
 use super::end::End;
-use super::outcome::in_one_line;
 use super::settings::Settings;
 use super::task::Session;
 use crate::protocol::channel::{self, Channel, Clock, Event, HandshakeRole};
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::{Payload, PeerFeatures, SessionId, TerminalSize};
+use crate::runtime::cause::in_one_line;
 use crate::runtime::clock;
 use crate::transport::{ConnectError, Connected, Connector, Incoming, Outgoing, PumpEnd, pump};
 

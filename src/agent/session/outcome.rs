@@ -1,7 +1,5 @@
 //! The result of a session.
 
-use std::error::Error;
-
 use tracing::warn;
 
 use crate::agent::transcript::Report;
@@ -59,19 +57,4 @@ impl Outcome {
         }
         self.output.push_str(line);
     }
-}
-
-/// An error and its causes in one line. A cause that the error quotes itself is not repeated.
-pub(super) fn in_one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 
-use super::outcome::in_one_line;
 use crate::protocol::wire::session_document::{StoredParameter, StoredParameters};
+use crate::runtime::cause::in_one_line;
 
 /// Most names that one call may ask for.
 const AT_ONCE: usize = 10;

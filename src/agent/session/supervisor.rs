@@ -13,13 +13,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
-use super::outcome::{Outcome, in_one_line};
+use super::outcome::Outcome;
 use super::settings::Settings;
 use super::task::{self, Context, Session};
 use crate::agent::host::users::SsmUser;
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::{StartRefused, StartSession};
+use crate::runtime::cause::in_one_line;
 use crate::transport::Connector;
 
 /// Makes the connector for a session's data channel.

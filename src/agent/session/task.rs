@@ -11,7 +11,7 @@ use super::command;
 use super::encryption::kms_key_id;
 use super::end::End;
 use super::kind::Kind;
-use super::outcome::{Outcome, in_one_line};
+use super::outcome::Outcome;
 use super::parameters;
 use super::settings::Settings;
 use super::{port, shell};
@@ -20,6 +20,7 @@ use crate::agent::transcript::{About, Transcript};
 use crate::protocol::wire::TerminalSize;
 use crate::protocol::wire::control::StartSession;
 use crate::protocol::wire::session_document::{Preferences, SessionDocument};
+use crate::runtime::cause::in_one_line;
 use crate::transport::Connector;
 
 /// What all sessions share.

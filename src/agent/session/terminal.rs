@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Span;
 
-use super::outcome::in_one_line;
 use super::shell::Shell;
 use super::task::{Context, Session};
 use super::user::RunAsError;
 use crate::agent::host::process::Processes;
 use crate::agent::host::pty::{self, Pty, SpawnError};
 use crate::protocol::wire::{SessionId, TerminalSize};
+use crate::runtime::cause::in_one_line;
 
 /// Size of a terminal until the client tells its own.
 pub(super) const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };

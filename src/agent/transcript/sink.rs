@@ -64,11 +64,4 @@ impl SinkError {
             Self::Broken(_) => true,
         }
     }
-
-    /// The error and its causes in one line.
-    pub fn chain(&self) -> String {
-        let causes = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
-        let texts: Vec<String> = causes.map(ToString::to_string).collect();
-        texts.join(": ")
-    }
 }

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::sink::{Sink, SinkError};
 use super::spool::Spool;
 use crate::runtime::backoff::Backoff;
+use crate::runtime::cause::in_one_line;
 
 /// Entries are gathered this long before they are written, so that a keystroke's echo does not cost
 /// a write of its own. It is also what a crash of the agent can cost a recording.
@@ -59,7 +60,7 @@ async fn write(spool: &Spool, sink: &mut dyn Sink, batch: Arc<[Entry]>) -> Resul
 }
 
 fn report(spool: &Spool, sink: &'static str, error: &SinkError) {
-    let text = error.chain();
+    let text = in_one_line(error);
     if spool.stall(text.clone()) {
         warn!(
             sink,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::signature::SignatureError;
 use crate::gateway::broker::BrokerError;
 use crate::gateway::store::StoreError;
+use crate::runtime::cause::in_one_line;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -52,7 +53,7 @@ impl ApiError {
 
     /// Our mistake or our disk's: `error` is logged, the caller learns no more than that.
     pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = %chain(error), "request failed");
+        tracing::error!(error = %in_one_line(error), "request failed");
         Self::unknown()
     }
 
@@ -157,18 +158,6 @@ pub(super) fn epoch_seconds(time: SystemTime) -> f64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     since.as_secs_f64()
-}
-
-/// An error with its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

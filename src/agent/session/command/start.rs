@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
-use super::super::outcome::in_one_line;
 use super::super::task::{Context, Session};
 use super::super::user::RunAsError;
 use super::Command;
@@ -14,6 +13,7 @@ use crate::agent::host::pipes::{self, Pipe, SpawnError, Spawned, Streams};
 use crate::agent::host::process::Processes;
 use crate::agent::host::pty::Output;
 use crate::protocol::wire::SessionId;
+use crate::runtime::cause::in_one_line;
 
 /// Most of a report that is read; the login step writes one line.
 const REPORT: usize = 4096;

@@ -24,9 +24,10 @@ use self::multiplexed::Multiplexed;
 use self::single::{Manner, Single};
 use super::connection::{Connection, News};
 use super::end::End;
-use super::outcome::{Outcome, in_one_line};
+use super::outcome::Outcome;
 use super::task::Session;
 use crate::protocol::wire::version::ClientGates;
+use crate::runtime::cause::in_one_line;
 use crate::transport::Connector;
 
 pub use deny_list::DenyList;

@@ -17,13 +17,13 @@ use tracing::{debug, info, warn};
 
 use super::super::connection::{Connection, News};
 use super::super::end::End;
-use super::super::outcome::in_one_line;
 use super::super::task::Session;
 use super::destination::{Destination, DialError};
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::ClientGates;
+use crate::runtime::cause::in_one_line;
 use crate::transport::Outgoing;
 use crate::transport::forward::{Ready, Served, Stream, Traffic};
 

@@ -15,11 +15,11 @@ use tracing::{debug, info};
 use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::input::Input;
-use super::super::outcome::in_one_line;
 use super::super::task::Session;
 use super::destination::{Destination, DialError};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
+use crate::runtime::cause::in_one_line;
 use crate::transport::Outgoing;
 use crate::transport::forward::{READ, Socket, Traffic};
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::agent::transcript::{End, Report, Settings, Transcript};
 use crate::protocol::wire::{SessionId, TerminalSize};
+use crate::runtime::cause::in_one_line;
 
 #[tokio::test]
 async fn files_hold_the_bytes_that_were_sent() {
@@ -96,7 +97,7 @@ fn full_disk_is_an_error_and_what_it_refused_is_written_when_it_has_room() {
 
         let error = recording.append(&batch).unwrap_err();
 
-        let text = error.chain();
+        let text = in_one_line(&error);
         assert!(text.contains("No space left on device"), "{text}");
         let path = folder.path().join("there-is-room");
         let file = File::create(&path).unwrap();
