@@ -8,6 +8,7 @@ mod contract;
 mod endpoint;
 mod library;
 mod pipes;
+mod ports;
 mod program;
 mod resume;
 mod stand_in;

@@ -237,14 +237,14 @@ async fn refused_upgrade_is_told_at_once() {
     assert!(begun.elapsed() < DEADLINE / 2);
 }
 
-async fn start(stand_in: StandIn) -> (StandIn, Endpoint, Child) {
+pub async fn start(stand_in: StandIn) -> (StandIn, Endpoint, Child) {
     let endpoint = Endpoint::start([]).await;
     let mut command = piped();
     command.args(arguments(&stand_in, &endpoint));
     (stand_in, endpoint, command.spawn().unwrap())
 }
 
-async fn wait(child: Child) -> Output {
+pub async fn wait(child: Child) -> Output {
     let pid = Pid::from_raw(child.id().try_into().unwrap());
     let wait = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
     match tokio::time::timeout(DEADLINE, wait).await {

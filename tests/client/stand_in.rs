@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
 use ssm_agent::protocol::channel::{Channel, Clock, Event, HandshakeRole, SendError, Settings};
 use ssm_agent::protocol::wire::control::ChannelClosed;
 use ssm_agent::protocol::wire::features::FEATURES_HEADER;
 use ssm_agent::protocol::wire::open_channel::OpenDataChannel;
+use ssm_agent::protocol::wire::payload::Flag;
 use ssm_agent::protocol::wire::{
     Message, MessageId, MessageType, Payload, PayloadType, PeerFeatures, SessionId, TerminalSize,
 };
@@ -66,9 +68,18 @@ impl StandIn {
 
     /// A session of another type, named in a handshake.
     pub async fn of_type(session_type: &str) -> Self {
+        Self::with_properties(session_type, Value::Null).await
+    }
+
+    /// A port session with these properties.
+    pub async fn of_port(properties: Value) -> Self {
+        Self::with_properties("Port", properties).await
+    }
+
+    async fn with_properties(session_type: &str, properties: Value) -> Self {
         Self::start(HandshakeRole::Request {
             session_type: session_type.into(),
-            properties: serde_json::Value::Null,
+            properties,
             encryption: None,
         })
         .await
@@ -121,6 +132,15 @@ impl StandIn {
                 Seen::HandshakeFailed(reason) => return reason,
                 Seen::Open(_) => {}
                 Seen::Payload(payload) => panic!("{payload:?} although the handshake failed"),
+            }
+        }
+    }
+
+    /// Waits for a flag of the client.
+    pub async fn flag(&mut self) -> Flag {
+        loop {
+            if let Seen::Payload(Payload::Flag(flag)) = self.next().await {
+                return flag;
             }
         }
     }

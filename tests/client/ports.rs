@@ -1,0 +1,138 @@
+//! Port sessions whose other end a stand-in plays: raw streams, and everything that can go wrong.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Child;
+
+use serde_json::{Value, json};
+use ssm_agent::protocol::wire::payload::Flag;
+use ssm_agent::protocol::wire::{Payload, PeerFeatures};
+
+use crate::pipes::{start, wait};
+use crate::stand_in::StandIn;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_stream_puts_nothing_but_its_bytes_on_standard_output() {
+    let ours = PeerFeatures::ours().to_string();
+    for (features, end) in [
+        (ours.as_str(), Flag::DisconnectToPort),
+        ("", Flag::TerminateSession),
+    ] {
+        let properties = json!({"portNumber": "22", "ssmFeatures": features});
+        let (mut stand_in, endpoint, mut child) = start(StandIn::of_port(properties).await).await;
+
+        stand_in.opened().await;
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(b"\x00in\xff")
+            .unwrap();
+        let typed = stand_in.typed_until(b"in\xff").await;
+        let flag = stand_in.flag().await;
+        stand_in.output(&b"SSH-2.0\r\n\x00\xff"[..]);
+        stand_in.close(None, "");
+        let output = wait(child).await;
+
+        assert_eq!(typed, b"\x00in\xff");
+        assert_eq!(flag, end, "{features}");
+        assert_eq!(output.stdout, b"SSH-2.0\r\n\x00\xff");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(endpoint.operations(), [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn port_that_is_taken_is_named_and_ends_the_session() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+
+    let expected = format!("cannot listen on localhost:{port}");
+    refused(forwarding(&port.to_string()), &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_that_make_no_sense_are_named_and_end_the_session() {
+    for (properties, expected) in [
+        (
+            forwarding("65536"),
+            "localPortNumber of the session must be 0 to 65535, got \"65536\"",
+        ),
+        (
+            json!({"type": "LocalPortForwarding", "localPortNumber": 8080}),
+            "property localPortNumber of the session must be a string",
+        ),
+        (
+            json!({"type": "LocalPortForwarding", "localConnectionType": "unix"}),
+            "property localUnixSocket of the session is empty",
+        ),
+    ] {
+        refused(properties, expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_that_breaks_the_mux_protocol_ends_the_session() {
+    // A version and a command that nobody has: the first and the second byte of a frame.
+    for garbage in [
+        &b"\x09\x02\x00\x00\x01\x00\x00\x00"[..],
+        b"\x01\x77\x00\x00\x01\x00\x00\x00",
+    ] {
+        let (mut stand_in, endpoint, mut child) =
+            start(StandIn::of_port(forwarding("0")).await).await;
+        stand_in.opened().await;
+        wait_for_line(&mut child, "Waiting for connections...");
+
+        stand_in.output(garbage);
+        let output = wait(child).await;
+
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("the agent broke the protocol"), "{errors}");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(endpoint.operations(), ["TerminateSession"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_the_destination_refuses_is_told() {
+    let (mut stand_in, _endpoint, mut child) = start(StandIn::of_port(forwarding("0")).await).await;
+    stand_in.opened().await;
+    wait_for_line(&mut child, "Waiting for connections...");
+
+    stand_in.send(Payload::Flag(Flag::ConnectToPortError));
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Connection to destination port failed") {
+        assert_ne!(errors.read_line(&mut line).unwrap(), 0, "{line}");
+    }
+    stand_in.close(None, "the person has left");
+
+    assert_eq!(wait(child).await.status.code(), Some(1));
+}
+
+/// A session that the client cannot serve ends with a message, and for the other side too.
+async fn refused(properties: Value, expected: &str) {
+    let (mut stand_in, endpoint, child) = start(StandIn::of_port(properties).await).await;
+
+    stand_in.opened().await;
+    let output = wait(child).await;
+
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains(expected), "{errors}");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(endpoint.operations(), ["TerminateSession"]);
+}
+
+fn forwarding(local_port: &str) -> Value {
+    json!({"type": "LocalPortForwarding", "portNumber": "80", "localPortNumber": local_port})
+}
+
+/// Reads standard output up to a line; the rest stays with the program.
+fn wait_for_line(child: &mut Child, expected: &str) {
+    let output = child.stdout.as_mut().unwrap();
+    let mut seen = String::new();
+    while !seen.ends_with(&format!("{expected}\n")) {
+        let mut byte = [0];
+        output.read_exact(&mut byte).unwrap();
+        seen.push(char::from(byte[0]));
+    }
+}
