@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::args::DEFAULT_CONFIG;
 use section::Section;
 
 /// `Ssm.HealthFrequencyMinutes`: 5, allowed 5 to 60, as in the reference.
@@ -208,15 +209,16 @@ pub enum ConfigError {
     },
 }
 
-/// Reads and checks the file; without one the defaults apply. Returns what is odd but usable as
-/// warnings.
+/// Reads and checks the file. Without the file in its usual place the defaults apply. Returns what is
+/// odd but usable as warnings.
 ///
 /// # Errors
-/// [`ConfigError`].
+/// [`ConfigError`], also for any other file that does not exist: its name was mistyped.
 pub fn load(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
+    let may_be_absent = path == Path::new(DEFAULT_CONFIG);
     let text = match std::fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => b"{}".to_vec(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_absent => b"{}".to_vec(),
         Err(source) => {
             let path = path.to_owned();
             return Err(ConfigError::Read { path, source });

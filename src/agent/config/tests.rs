@@ -3,8 +3,8 @@ use std::path::Path;
 use super::*;
 
 #[test]
-fn missing_file_means_defaults_without_warnings() {
-    let (settings, warnings) = load(Path::new("/nonexistent/agent.json")).unwrap();
+fn empty_object_means_defaults_without_warnings() {
+    let (settings, warnings) = parse("{}");
 
     assert!(warnings.is_empty());
     assert!(settings.profile.share_credentials);
@@ -108,10 +108,12 @@ fn text_that_is_no_json_object_is_an_error() {
 }
 
 #[test]
-fn folder_in_place_of_the_file_is_an_error() {
+fn folder_or_nothing_in_place_of_the_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
 
-    assert!(matches!(load(folder.path()), Err(ConfigError::Read { .. })));
+    for path in [folder.path(), Path::new("/nonexistent/agent.json")] {
+        assert!(matches!(load(path), Err(ConfigError::Read { .. })));
+    }
 }
 
 #[test]
