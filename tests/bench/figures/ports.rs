@@ -33,10 +33,11 @@ pub async fn measure(report: &mut Report) {
     let tunnel = Tunnel::open(&world, &node, server.port).await;
     let relays = plain::Relays::start(server.port);
 
-    bulk(report, &world, tunnel.port, relays.port()).await;
+    // First, while the agent has no memory left from anything else.
+    open_streams(report, &world, tunnel.port).await;
     requests(report, tunnel.port, relays.port()).await;
     short_connections(report, tunnel.port).await;
-    open_streams(report, &world, tunnel.port).await;
+    bulk(report, &world, tunnel.port, relays.port()).await;
     tunnel.leave().await;
 }
 
