@@ -35,9 +35,14 @@ pub struct World {
 
 impl World {
     pub fn start() -> Self {
+        Self::start_on(ANY_PORT)
+    }
+
+    /// A gateway that is reached over TLS at `address`.
+    pub fn start_on(address: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("gateway");
-        let (gateway, [url, plain_url]) = serve(&state, ANY_PORT, ANY_PORT);
+        let (gateway, [url, plain_url]) = serve(&state, address, ANY_PORT);
         let created = Command::new(env!("CARGO_BIN_EXE_ssm-gateway"))
             .args(["access", "create", "tester", "--json", "--state"])
             .arg(&state)
@@ -88,7 +93,12 @@ impl World {
 
     pub async fn register(&self) -> String {
         let (id, code) = self.activation().await;
-        let output = self.try_register(&id, &code);
+        self.register_with(&id, &code)
+    }
+
+    /// Registers the agent with an activation; returns its node.
+    pub fn register_with(&self, id: &str, code: &str) -> String {
+        let output = self.try_register(id, code);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             output.status.success(),
