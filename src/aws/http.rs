@@ -14,19 +14,23 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use url::Url;
 
+use super::dial::Repeating;
 use crate::runtime::proxy;
 
 /// Largest answer that is read: documents are the largest, at 64 KiB each, a page of listings may
 /// hold 50 of them.
 pub const RESPONSE_LIMIT: usize = 4 * 1024 * 1024;
-/// A host that does not answer a connection attempt for this long is tried anew: the kernel repeats
-/// a lost attempt at growing distances only, and callers try again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Idle connections are closed before the services' load balancers do it, at 60 s. An agent calls
-/// every few minutes, so that keeping them longer would only cost memory.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A host that does not answer an attempt to connect for this long, nor those made beside it each
+/// second, is given up; callers try again. Half a second after the last one, which leaves them that
+/// much more time to be as quick.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(4500);
+/// Idle connections serve bursts of calls only. A connection that was idle when the network went away
+/// must not be there any more when that is noticed, 5 s later at the earliest, and a session asks
+/// for a token to dial again with: a request sent into it is repeated by the kernel at growing
+/// distances, and reaches a service up to 10 s after the network is back.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-type Direct = HttpsConnector<HttpConnector>;
+type Direct = HttpsConnector<Repeating<HttpConnector>>;
 type Tunneled = HttpsConnector<Tunnel<Direct>>;
 
 /// How a host is reached.
@@ -153,13 +157,13 @@ impl Route {
     }
 }
 
-fn tcp() -> HttpConnector {
+fn tcp() -> Repeating<HttpConnector> {
     let mut connector = HttpConnector::new();
     // The TLS layer above takes the `https` URLs.
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
-    connector
+    Repeating(connector)
 }
 
 /// The pool's own tasks end with its connections, when the last clone of the client is dropped.

@@ -1,8 +1,9 @@
 //! A host: a network namespace. It ends with the last of what lives in it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -35,6 +36,7 @@ impl Host {
             namespace: made.join().unwrap(),
         };
         host.ip("link set lo up");
+        host.run(repeat_dials_as_before_linux_6_5);
         host
     }
 
@@ -72,6 +74,15 @@ impl Host {
             "ip {arguments}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+    }
+}
+
+/// Has the kernel repeat an unanswered dial after 1, 2, 4, … seconds. From Linux 6.5 on it repeats
+/// the first four after a second each, but most hosts have an older one.
+fn repeat_dials_as_before_linux_6_5() {
+    let setting = Path::new("/proc/sys/net/ipv4/tcp_syn_linear_timeouts");
+    if setting.exists() {
+        fs::write(setting, "0").unwrap();
     }
 }
 
