@@ -4,26 +4,21 @@
 //! their bytes, the session is sent from while the data channel takes payloads, and payloads are
 //! taken from the data channel while the session has room for them.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::sync::Arc;
 
-use bytes::BytesMut;
 use tokio::select;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
-use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::listener::Listener;
 use super::raw::ended;
 use super::{PortEnd, PortError, complain, say};
 use crate::client::io::Io;
-use crate::protocol::mux::{self, KeepAlive, Role, StreamId};
+use crate::protocol::mux::{self, KeepAlive, MuxError, Role};
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::AgentGates;
 use crate::protocol::wire::{Payload, SessionId};
-use crate::transport::forward::{Ready, Served, Socket, Stream};
+use crate::transport::forward::{Change, Socket, Streams};
 use crate::transport::{ChannelHandle, Incoming, Outgoing};
 
 /// Payloads taken from the data channel before streams get their turn; more than wait in its queue.
@@ -41,8 +36,6 @@ enum Wake {
     Room,
     /// A stream has something to do.
     Woken,
-    /// A deadline of the mux session passed.
-    Timeout,
 }
 
 /// A session that carries many connections.
@@ -51,12 +44,7 @@ pub(super) struct Multiplexed<'a> {
     io: &'a mut Io,
     session_id: &'a SessionId,
     listener: Listener,
-    mux: mux::Session,
-    half_close: bool,
-    streams: HashMap<StreamId, Stream<Infallible>>,
-    ready: Arc<Ready>,
-    /// What sockets are read into.
-    buffer: BytesMut,
+    streams: Streams<Infallible>,
     /// Whether the data channel takes nothing for now.
     is_blocked: bool,
     /// Whether the person was told that there are connections.
@@ -92,11 +80,7 @@ impl<'a> Multiplexed<'a> {
             io,
             session_id,
             listener,
-            half_close: settings.half_close,
-            mux: mux::Session::new(settings, Instant::now().into_std()),
-            streams: HashMap::new(),
-            ready: Arc::default(),
-            buffer: BytesMut::new(),
+            streams: Streams::new(settings),
             is_blocked: false,
             has_told: false,
             refused: 0,
@@ -113,21 +97,14 @@ impl<'a> Multiplexed<'a> {
             if let Some(end) = self.handle_wake(wake)? {
                 return Ok(end);
             }
-            self.settle();
+            self.settle()?;
             self.tell().await;
         }
     }
 
     async fn next_wake(&mut self) -> Wake {
-        let has_room = self.mux.has_room();
+        let has_room = self.streams.has_room();
         let takes_more = self.streams.len() < mux::Settings::MAX_STREAMS;
-        let deadline = self.mux.poll_timeout().map(Instant::from_std);
-        let timeout = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         let ChannelHandle {
             outgoing,
             incoming,
@@ -143,9 +120,8 @@ impl<'a> Multiplexed<'a> {
             next = incoming.recv(), if has_room => Wake::Incoming(next),
             () = over.cancelled(), if !has_room => Wake::Over,
             () = room, if self.is_blocked => Wake::Room,
-            () = poll_fn(|cx| self.ready.poll_woken(cx)) => Wake::Woken,
+            () = self.streams.woken() => Wake::Woken,
             accepted = self.listener.accept(), if takes_more => Wake::Accepted(accepted),
-            () = timeout => Wake::Timeout,
         }
     }
 
@@ -158,10 +134,6 @@ impl<'a> Multiplexed<'a> {
                 Ok(None)
             }
             Wake::Over => Ok(Some(self.reason())),
-            Wake::Timeout => {
-                self.mux.handle_timeout(Instant::now().into_std())?;
-                Ok(None)
-            }
             Wake::Room | Wake::Woken => Ok(None),
         }
     }
@@ -181,7 +153,7 @@ impl<'a> Multiplexed<'a> {
                 Err(TryRecvError::Disconnected) => return Ok(Some(PortEnd::PumpEnded)),
             }
             taken += 1;
-            if taken == BATCH || !self.mux.has_room() {
+            if taken == BATCH || !self.streams.has_room() {
                 return Ok(None);
             }
             next = self.handle.incoming.try_recv();
@@ -191,7 +163,7 @@ impl<'a> Multiplexed<'a> {
     fn take(&mut self, incoming: Incoming) -> Result<Option<PortEnd>, PortError> {
         match incoming {
             Incoming::Payload(Payload::Output(bytes)) => {
-                self.mux.handle_bytes(bytes, Instant::now().into_std())?;
+                self.streams.handle_bytes(bytes)?;
             }
             Incoming::Payload(Payload::Flag(Flag::ConnectToPortError)) => self.refused += 1,
             Incoming::Event(event) => return Ok(ended(event)),
@@ -214,73 +186,32 @@ impl<'a> Multiplexed<'a> {
 
     /// Makes a stream of a connection.
     fn open(&mut self, socket: Socket) {
-        let id = match self.mux.open(Instant::now().into_std()) {
-            Ok(id) => id,
-            Err(error) => {
-                warn!(%error, "a connection was refused");
-                return;
-            }
-        };
-        debug!(stream = %id, "connection accepted");
-        let stream = Stream::open(id, self.ready.waker(id), self.half_close, socket);
-        self.streams.insert(id, stream);
-        self.serve(id);
+        match self.streams.open(socket) {
+            Ok(id) => debug!(stream = %id, "connection accepted"),
+            Err(error) => warn!(%error, "a connection was refused"),
+        }
     }
 
     /// Moves everything that can be moved.
-    fn settle(&mut self) {
-        for id in self.ready.take() {
-            self.serve(id);
-        }
+    fn settle(&mut self) -> Result<(), MuxError> {
+        self.streams.serve_woken()?;
         loop {
-            while let Some(event) = self.mux.poll_event() {
-                self.follow(event);
+            while let Some(change) = self.streams.poll_change() {
+                self.follow(change);
             }
             // What was sent may have made room for more.
             if !self.transmit() {
-                return;
+                return Ok(());
             }
         }
     }
 
-    fn follow(&mut self, event: mux::Event) {
-        match event {
+    fn follow(&mut self, change: Change<Infallible>) {
+        match change {
             // Only the client opens streams; the session refuses others.
-            mux::Event::Opened(id) => self.mux.reset(id, Instant::now().into_std()),
-            mux::Event::Readable(id) | mux::Event::Writable(id) => self.serve(id),
-            mux::Event::PeerFinished { id, .. } => {
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.finish_peer();
-                }
-                self.serve(id);
-            }
-            mux::Event::Reset { id, reason } => {
-                match reason {
-                    mux::ResetReason::Peer => debug!(stream = %id, %reason, "stream reset"),
-                    mux::ResetReason::Stalled { .. } => {
-                        warn!(stream = %id, %reason, "stream reset");
-                    }
-                }
-                self.streams.remove(&id);
-            }
-        }
-    }
-
-    /// Gives a stream its turn.
-    fn serve(&mut self, id: StreamId) {
-        let now = Instant::now().into_std();
-        let Some(stream) = self.streams.get_mut(&id) else {
-            // What still comes on a stream that is over.
-            while self.mux.read(id, now).is_some() {}
-            return;
-        };
-        match stream.serve(&mut self.mux, &mut self.buffer, now) {
-            Served::Alive => {}
-            Served::Over => {
-                debug!(stream = %id, "connection closed");
-                self.streams.remove(&id);
-            }
-            Served::Unreachable(never) => match never {},
+            Change::Opened(id) => self.streams.refuse(id),
+            Change::Closed(id, _) => debug!(stream = %id, "connection closed"),
+            Change::Unreachable(_, never) => match never {},
         }
     }
 
@@ -297,7 +228,7 @@ impl<'a> Multiplexed<'a> {
                 }
                 Err(TrySendError::Closed(())) => return has_sent,
             };
-            let Some(bytes) = self.mux.poll_transmit(PAYLOAD) else {
+            let Some(bytes) = self.streams.poll_transmit(PAYLOAD) else {
                 return has_sent;
             };
             permit.send(Outgoing::Payload(Payload::Output(bytes)));

@@ -3,6 +3,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `streams` | all of a session: what is driven |
 //! | `stream` | one stream: a connection and what passes between it and the session |
 //! | `ready` | which streams have something to do |
 //! | `socket` | a TCP connection or Unix socket, polled in both directions |
@@ -11,9 +12,9 @@
 mod ready;
 mod socket;
 mod stream;
+mod streams;
 mod traffic;
 
-pub use ready::Ready;
 pub use socket::{READ, Socket};
-pub use stream::{Served, Stream};
+pub use streams::{Change, Streams};
 pub use traffic::Traffic;

@@ -5,15 +5,11 @@
 //! takes their bytes, the session is sent from while the data channel takes payloads, and payloads
 //! are taken from the data channel while the session has room for them.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use tokio::select;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::super::connection::{Connection, News};
 use super::super::end::End;
@@ -25,7 +21,7 @@ use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::ClientGates;
 use crate::runtime::cause::in_one_line;
 use crate::transport::Outgoing;
-use crate::transport::forward::{Ready, Served, Stream, Traffic};
+use crate::transport::forward::{Change, Streams, Traffic};
 
 /// Payloads taken from the data channel before streams get their turn; more than wait in its queue.
 const BATCH: usize = 32;
@@ -40,8 +36,6 @@ enum Event {
     Room,
     /// A stream has something to do.
     Woken,
-    /// A deadline of the mux session passed.
-    Timeout,
 }
 
 /// Streams of a session that ended.
@@ -52,17 +46,19 @@ struct Totals {
     traffic: Traffic,
 }
 
+impl Totals {
+    fn count(&mut self, id: StreamId, traffic: Traffic) {
+        debug!(stream = %id, up = traffic.up, down = traffic.down, "stream closed");
+        self.traffic.add(traffic);
+    }
+}
+
 /// A session whose streams are forwarded.
 pub(super) struct Multiplexed<'a> {
     session: &'a Session,
     connection: &'a mut Connection,
     destination: Arc<Destination>,
-    half_close: bool,
-    mux: mux::Session,
-    streams: HashMap<StreamId, Stream<DialError>>,
-    ready: Arc<Ready>,
-    /// What sockets are read into.
-    buffer: BytesMut,
+    streams: Streams<DialError>,
     /// Streams whose destination could not be reached, of which the client is not told yet.
     errors_due: usize,
     /// Whether the data channel takes nothing for now.
@@ -78,9 +74,8 @@ impl<'a> Multiplexed<'a> {
         destination: Destination,
         gates: ClientGates,
     ) -> Self {
-        let half_close = connection.inbox.client_half_closes();
         let settings = mux::Settings {
-            half_close,
+            half_close: connection.inbox.client_half_closes(),
             keep_alive: if gates.mux_keep_alive_off {
                 KeepAlive::Off
             } else {
@@ -92,11 +87,7 @@ impl<'a> Multiplexed<'a> {
             session,
             connection,
             destination: Arc::new(destination),
-            half_close,
-            mux: mux::Session::new(settings, Instant::now().into_std()),
-            streams: HashMap::new(),
-            ready: Arc::default(),
-            buffer: BytesMut::new(),
+            streams: Streams::new(settings),
             errors_due: 0,
             is_blocked: false,
             totals: Totals::default(),
@@ -110,11 +101,12 @@ impl<'a> Multiplexed<'a> {
             if let Err(end) = self.handle(event).await {
                 break end;
             }
-            self.settle();
+            if let Err(error) = self.settle() {
+                break broken(&error);
+            }
         };
-        let streams = std::mem::take(&mut self.streams);
-        for (id, stream) in streams {
-            self.count(id, &stream);
+        for (id, traffic) in self.streams.close_all() {
+            self.totals.count(id, traffic);
         }
         let Totals {
             streams,
@@ -138,14 +130,7 @@ impl<'a> Multiplexed<'a> {
             over,
             ..
         } = &mut *self.connection;
-        let has_room = self.mux.has_room();
-        let deadline = self.mux.poll_timeout().map(Instant::from_std);
-        let timeout = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        let has_room = self.streams.has_room();
         let wants_output = inbox.wants_output();
         let room = async {
             // A pump that is gone says why in `news`.
@@ -158,8 +143,7 @@ impl<'a> Multiplexed<'a> {
             news = inbox.news(), if has_room => Event::News(news),
             () = over.cancelled(), if !has_room => Event::Over,
             () = room, if self.is_blocked && wants_output => Event::Room,
-            () = poll_fn(|cx| self.ready.poll_woken(cx)) => Event::Woken,
-            () = timeout => Event::Timeout,
+            () = self.streams.woken() => Event::Woken,
         }
     }
 
@@ -169,10 +153,6 @@ impl<'a> Multiplexed<'a> {
             Event::Cancelled => Err(End::of_cancelled(self.session)),
             Event::News(news) => self.take_news(news),
             Event::Over => Err(self.connection.inbox.end().await),
-            Event::Timeout => {
-                let now = Instant::now().into_std();
-                self.mux.handle_timeout(now).map_err(|error| broken(&error))
-            }
             Event::Room | Event::Woken => Ok(()),
         }
     }
@@ -184,7 +164,7 @@ impl<'a> Multiplexed<'a> {
         while let Some(news) = next {
             self.take(news)?;
             taken += 1;
-            next = if taken < BATCH && self.mux.has_room() {
+            next = if taken < BATCH && self.streams.has_room() {
                 self.connection.inbox.try_news()
             } else {
                 None
@@ -195,12 +175,10 @@ impl<'a> Multiplexed<'a> {
 
     fn take(&mut self, news: News) -> Result<(), End> {
         match news {
-            News::Input(bytes) => {
-                let now = Instant::now().into_std();
-                self.mux
-                    .handle_bytes(bytes, now)
-                    .map_err(|error| broken(&error))
-            }
+            News::Input(bytes) => self
+                .streams
+                .handle_bytes(bytes)
+                .map_err(|error| broken(&error)),
             News::Leave => Err(End::Left),
             News::Closed => Err(End::Closed),
             News::Lost(reason) => Err(End::Lost(reason)),
@@ -211,83 +189,35 @@ impl<'a> Multiplexed<'a> {
     }
 
     /// Moves everything that can be moved.
-    fn settle(&mut self) {
-        for id in self.ready.take() {
-            self.serve(id);
-        }
+    fn settle(&mut self) -> Result<(), MuxError> {
+        self.streams.serve_woken()?;
         loop {
-            while let Some(event) = self.mux.poll_event() {
-                self.follow(event);
+            while let Some(change) = self.streams.poll_change() {
+                self.follow(change);
             }
             // What was sent may have made room for more.
             if !self.transmit() {
-                return;
+                return Ok(());
             }
         }
     }
 
-    fn follow(&mut self, event: mux::Event) {
-        match event {
-            mux::Event::Opened(id) => {
+    fn follow(&mut self, change: Change<DialError>) {
+        match change {
+            Change::Opened(id) => {
                 debug!(stream = %id, "stream opened");
-                let waker = self.ready.waker(id);
-                let destination = Arc::clone(&self.destination);
-                let dial = async move { destination.dial().await };
-                let stream = Stream::dialing(id, waker, self.half_close, dial);
-                self.streams.insert(id, stream);
                 self.totals.streams += 1;
-                self.serve(id);
+                let destination = Arc::clone(&self.destination);
+                self.streams
+                    .dial(id, async move { destination.dial().await });
             }
-            mux::Event::Readable(id) | mux::Event::Writable(id) => self.serve(id),
-            mux::Event::PeerFinished { id, .. } => {
-                if let Some(stream) = self.streams.get_mut(&id) {
-                    stream.finish_peer();
-                }
-                self.serve(id);
-            }
-            mux::Event::Reset { id, reason } => {
-                match reason {
-                    mux::ResetReason::Peer => debug!(stream = %id, %reason, "stream reset"),
-                    mux::ResetReason::Stalled { .. } => {
-                        warn!(stream = %id, %reason, "stream reset");
-                    }
-                }
-                self.forget(id);
-            }
-        }
-    }
-
-    /// Gives a stream its turn.
-    fn serve(&mut self, id: StreamId) {
-        let now = Instant::now().into_std();
-        let Some(stream) = self.streams.get_mut(&id) else {
-            // What still comes on a stream that is over.
-            while self.mux.read(id, now).is_some() {}
-            return;
-        };
-        match stream.serve(&mut self.mux, &mut self.buffer, now) {
-            Served::Alive => {}
-            Served::Over => self.forget(id),
-            Served::Unreachable(error) => {
+            Change::Closed(id, traffic) => self.totals.count(id, traffic),
+            Change::Unreachable(id, error) => {
                 debug!(stream = %id, error = in_one_line(&error), "no connection");
-                self.mux.reset(id, now);
                 self.errors_due += 1;
                 self.totals.unreachable += 1;
-                self.forget(id);
             }
         }
-    }
-
-    fn forget(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.remove(&id) {
-            self.count(id, &stream);
-        }
-    }
-
-    fn count(&mut self, id: StreamId, stream: &Stream<DialError>) {
-        let traffic = stream.traffic();
-        debug!(stream = %id, up = traffic.up, down = traffic.down, "stream closed");
-        self.totals.traffic.add(traffic);
     }
 
     /// Hands the data channel what it takes. Returns whether that was anything.
@@ -310,7 +240,7 @@ impl<'a> Multiplexed<'a> {
             let payload = if self.errors_due > 0 {
                 self.errors_due -= 1;
                 Payload::Flag(Flag::ConnectToPortError)
-            } else if let Some(bytes) = self.mux.poll_transmit(size) {
+            } else if let Some(bytes) = self.streams.poll_transmit(size) {
                 Payload::Output(bytes)
             } else {
                 return has_sent;
