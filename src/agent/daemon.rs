@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::config::Settings;
 use super::control::{
@@ -180,7 +180,7 @@ async fn report(
     }
 }
 
-/// Tells systemd, the log and the health report how the control channel stands.
+/// Tells systemd and the health report how the control channel stands.
 async fn follow_status(
     mut status: watch::Receiver<Status>,
     connected: watch::Sender<bool>,
@@ -193,8 +193,7 @@ async fn follow_status(
                 systemd::status("connected");
                 true
             }
-            Status::Waiting { problem, retry_in } => {
-                warn!(problem, ?retry_in, "no control channel");
+            Status::Waiting { .. } => {
                 // An agent whose gateway is away runs all the same, and is ready for its return.
                 systemd::ready();
                 systemd::status("not connected, trying again");
