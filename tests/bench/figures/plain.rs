@@ -167,7 +167,8 @@ fn connected() -> (TcpStream, TcpStream) {
     (dialled, accepted)
 }
 
-/// Says the end of a TLS connection.
+/// Says the end of a TLS connection and waits for the peer's: a socket that is closed with something
+/// unread, such as TLS session tickets, resets the connection and takes what is under way with it.
 fn end<S>(
     mut connection: impl std::ops::DerefMut<Target = rustls::ConnectionCommon<S>>,
     mut socket: &TcpStream,
@@ -177,6 +178,7 @@ fn end<S>(
         connection.write_tls(&mut socket).unwrap();
     }
     socket.shutdown(Shutdown::Write).unwrap();
+    io::copy(&mut socket, &mut io::sink()).unwrap();
 }
 
 /// The two ends of TLS connections.
