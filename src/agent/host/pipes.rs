@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 use super::process::Processes;
-use super::pty::{Output, read_burst};
+use super::pty::{Output, next_burst, read_burst};
 use super::sys;
 
 /// What to spawn. The environment is the whole environment.
@@ -143,13 +143,7 @@ impl Pipe {
     /// # Errors
     /// What the kernel says.
     pub async fn read(&self) -> io::Result<Output> {
-        loop {
-            let mut guard = self.reader.readable().await?;
-            match read_burst(guard.get_inner())? {
-                Output::None => guard.clear_ready(),
-                found => return Ok(found),
-            }
-        }
+        next_burst(&self.reader).await
     }
 
     /// Looks for bytes without waiting.

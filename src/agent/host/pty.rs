@@ -166,13 +166,7 @@ impl Pty {
     /// # Errors
     /// What the kernel says.
     pub async fn read(&self) -> io::Result<Output> {
-        loop {
-            let mut guard = self.master.readable().await?;
-            match read_burst(guard.get_inner())? {
-                Output::None => guard.clear_ready(),
-                found => return Ok(found),
-            }
-        }
+        next_burst(&self.master).await
     }
 
     /// Looks for output without waiting. What a process had written before it ended is found.
@@ -206,6 +200,17 @@ impl Pty {
     /// What the kernel says.
     pub fn resize(&self, size: TerminalSize) -> io::Result<()> {
         sys::set_terminal_size(self.master.as_fd(), size)
+    }
+}
+
+/// Waits for something to [read](read_burst), or for the end. Cancel-safe.
+pub(super) async fn next_burst(descriptor: &AsyncFd<OwnedFd>) -> io::Result<Output> {
+    loop {
+        let mut guard = descriptor.readable().await?;
+        match read_burst(guard.get_inner())? {
+            Output::None => guard.clear_ready(),
+            found => return Ok(found),
+        }
     }
 }
 
