@@ -1,4 +1,5 @@
-//! The figures of the README, as ratios measured in one run: `cargo bench --bench figures`.
+//! The figures of the README, as ratios measured in one run:
+//! `cargo bench --profile dist --bench figures`, with the build that packages have.
 //!
 //! Gateway and agent are processes of their own, the client runs in this one. What ours is measured
 //! against does the same work without sessions: a plain pseudo-terminal, alone, over one TCP
