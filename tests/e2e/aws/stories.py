@@ -13,10 +13,13 @@ import sys
 import threading
 import time
 
+import commands
 import documents
 import encryption
+import ports
 import sessions
 import shells
+import ssh
 from world import World
 
 # Told once.
@@ -35,6 +38,17 @@ CLI = [
     encryption.encrypted_shell_works,
     encryption.encrypted_commands_work,
     encryption.key_that_kms_does_not_know_ends_the_session_with_its_reason,
+    commands.interactive_command_has_a_terminal_and_an_exit_status,
+    commands.non_interactive_command_keeps_its_streams_apart,
+    commands.output_of_a_command_is_any_bytes,
+    commands.refused_starts_have_awss_error_codes,
+    ports.port_carries_many_connections_with_their_half_close,
+    ports.refused_connection_is_told_and_the_session_stays,
+    ports.port_leads_to_a_host_by_name_and_address,
+    ports.forbidden_host_is_refused_with_a_reason,
+    ports.sockets_of_the_client_and_of_the_host_are_joined,
+    ssh.openssh_runs_commands,
+    ssh.openssh_copies_files,
     shells.cli_shell_works,
     shells.cli_paste_of_a_megabyte_loses_nothing,
     shells.cli_recording_replays_byte_for_byte,
