@@ -81,7 +81,7 @@ pub(super) struct Inbox {
     pump: AbortOnDropHandle<PumpEnd>,
     session_id: SessionId,
     gateway: Arc<OnceLock<PeerFeatures>>,
-    client: PeerFeatures,
+    client: Option<PeerFeatures>,
     /// Whether there ever was a connection.
     established: bool,
     connected: bool,
@@ -123,7 +123,7 @@ impl Connection {
                 pump: AbortOnDropHandle::new(tokio::spawn(run.in_current_span())),
                 session_id,
                 gateway,
-                client: PeerFeatures::default(),
+                client: None,
                 established: false,
                 connected: false,
                 paused: false,
@@ -214,19 +214,31 @@ impl Inbox {
         self.gateway.get().copied().unwrap_or_default()
     }
 
+    /// What the client understands, as far as it said so.
+    fn client(&self) -> PeerFeatures {
+        self.client.unwrap_or_default()
+    }
+
+    /// Whether a client that tells its size before it has seen any output is there or may still come.
+    pub(super) fn may_tell_size(&self) -> bool {
+        let is_told = |gateway: &PeerFeatures| gateway.empty_output;
+        self.gateway.get().is_none_or(is_told)
+            && self.client.is_none_or(|client| client.empty_output)
+    }
+
     /// Largest payload that goes out in one message.
     pub(super) fn payload_size(&self) -> usize {
-        self.gateway().max_payload.max(self.client.max_payload)
+        self.gateway().max_payload.max(self.client().max_payload)
     }
 
     /// Whether the client understands exit codes.
     pub(super) fn client_takes_exit_code(&self) -> bool {
-        self.client.exit_code
+        self.client().exit_code
     }
 
     /// Whether to the client a FIN ends one direction of a stream only.
     pub(super) fn client_half_closes(&self) -> bool {
-        self.client.half_close
+        self.client().half_close
     }
 
     /// Whether there ever was a connection.
@@ -305,7 +317,7 @@ impl Inbox {
             Event::Closed(_) => return News::Closed,
             Event::Paused => self.paused = true,
             Event::Resumed => self.paused = false,
-            Event::PeerFeatures(features) => self.client = features,
+            Event::PeerFeatures(features) => self.client = Some(features),
             // The beginning is the reference's.
             Event::HandshakeFailed(text) => {
                 return News::Lost(format!(

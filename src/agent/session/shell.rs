@@ -5,10 +5,11 @@
 //! terminal takes it.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::select;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
@@ -28,6 +29,10 @@ use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::{Payload, TerminalSize};
 use crate::transport::{Connector, Outgoing};
 
+/// Longest wait for the size of the client's terminal. The AWS CLI takes about half a second from the
+/// start of a session to the start of its plugin.
+const SIZE_WAIT: Duration = Duration::from_secs(2);
+
 /// What to run on the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shell {
@@ -41,8 +46,16 @@ pub(super) struct Shell {
     pub(super) user: RunAs,
 }
 
-/// Runs a shell session to its end. The terminal starts while the data channel is being dialled, or,
-/// if the session is encrypted, once the client has proven that it has the key.
+impl Shell {
+    /// Whether it is a command for people: it may be over before it hears of another size.
+    fn looks_at_size_once(&self) -> bool {
+        !self.command.is_empty() && self.mode == Mode::Interactive
+    }
+}
+
+/// Runs a shell session to its end. A shell starts while the data channel is being dialled, a command
+/// for people once the client has told its size, and whatever is encrypted once the client has proven
+/// that it has the key.
 pub(super) async fn run<C: Connector>(shell: Shell, session: Session, connector: C) -> Outcome {
     let id = session.start.session_id.clone();
     let mut opening = Opening {
@@ -78,7 +91,11 @@ impl Opening {
         if session.kms_key_id.is_some() {
             self.agree(session).await?;
         }
-        let mut starting = terminal::start(session, shell);
+        if shell.looks_at_size_once() {
+            self.await_size(session).await?;
+        }
+        let size = self.size.unwrap_or(DEFAULT_SIZE);
+        let mut starting = terminal::start(session, shell, size);
         loop {
             let news = select! {
                 () = session.cancel.cancelled() => return Err(End::of_cancelled(session)),
@@ -102,6 +119,21 @@ impl Opening {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits until the client has told its size, or is not expected to.
+    async fn await_size(&mut self, session: &Session) -> Result<(), End> {
+        let give_up = Instant::now() + SIZE_WAIT;
+        while self.size.is_none() && self.input.is_empty() && self.connection.inbox.may_tell_size()
+        {
+            let news = select! {
+                () = session.cancel.cancelled() => return Err(End::of_cancelled(session)),
+                () = sleep_until(give_up) => break,
+                news = self.connection.inbox.news() => news,
+            };
+            self.handle_news(news).await?;
+        }
+        Ok(())
     }
 
     async fn handle_news(&mut self, news: News) -> Result<(), End> {

@@ -39,12 +39,13 @@ pub(super) enum TerminalError {
 pub(super) struct Starting(AbortOnDropHandle<Result<Terminal, TerminalError>>);
 
 /// Starts a terminal with the login shell of the session's user, or with the command of `shell`.
-pub(super) fn start(session: &Session, shell: Shell) -> Starting {
+pub(super) fn start(session: &Session, shell: Shell, size: TerminalSize) -> Starting {
     let context = Arc::clone(&session.context);
     let id = session.start.session_id.clone();
     let span = Span::current();
     // It starts a process, and it may ask a directory service for the user or create one.
-    let task = tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, &shell)));
+    let task =
+        tokio::task::spawn_blocking(move || span.in_scope(|| spawn(&context, &id, &shell, size)));
     Starting(AbortOnDropHandle::new(task))
 }
 
@@ -61,7 +62,12 @@ impl Starting {
     }
 }
 
-fn spawn(context: &Context, id: &SessionId, shell: &Shell) -> Result<Terminal, TerminalError> {
+fn spawn(
+    context: &Context,
+    id: &SessionId,
+    shell: &Shell,
+    size: TerminalSize,
+) -> Result<Terminal, TerminalError> {
     let words = &shell.command;
     let login = shell.user.find(context, !words.is_empty())?;
     let step = login.step(&context.settings, id, words, false);
@@ -71,7 +77,7 @@ fn spawn(context: &Context, id: &SessionId, shell: &Shell) -> Result<Terminal, T
         environment: step.environment,
         mode: shell.mode,
     };
-    let (pty, processes) = pty::spawn(&command, DEFAULT_SIZE)?;
+    let (pty, processes) = pty::spawn(&command, size)?;
     Ok(Terminal {
         pty,
         processes,

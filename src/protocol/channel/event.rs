@@ -30,7 +30,8 @@ pub enum Event {
     Paused,
     /// The client is back.
     Resumed,
-    /// Agent: the gateway told what the attached client understands, and it is news.
+    /// Agent: the gateway told what the attached client understands, and it is news, as with the first
+    /// client it always is.
     PeerFeatures(PeerFeatures),
     /// After `close`: everything was acknowledged (true), or the drain deadline passed (false).
     Drained(bool),

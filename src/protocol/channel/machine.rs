@@ -56,8 +56,8 @@ pub struct Channel {
     session_id: SessionId,
     /// What may be used toward the peer.
     peer: PeerFeatures,
-    /// Agent: what the attached client announced.
-    announced: PeerFeatures,
+    /// Agent: what the attached client announced; `None` until there was a client.
+    announced: Option<PeerFeatures>,
     presume_delivery: bool,
     drain: Duration,
     life: Life,
@@ -84,7 +84,7 @@ impl Channel {
             role,
             session_id: settings.session_id,
             peer: settings.peer,
-            announced: settings.peer,
+            announced: None,
             presume_delivery: settings.presume_delivery,
             drain: settings.drain,
             life: Life::Active,

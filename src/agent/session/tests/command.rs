@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ async fn interactive_command_runs_on_a_terminal_and_ends_with_its_exit_status() 
     world.start("alice-1", interactive(script));
     let mut client = world.attach(PeerFeatures::ours()).await;
 
+    client.resize(80, 24).await;
     client.wait_for(" echo ").await;
     client.type_text("typed\n").await;
 
@@ -43,9 +44,33 @@ async fn interactive_command_gets_no_profile() {
     world.start("alice-1", document);
     let mut client = world.attach(PeerFeatures::ours()).await;
 
+    client.resize(80, 24).await;
     client.wait_for_exit().await;
 
     assert_eq!(client.seen, "done\r\n");
+}
+
+#[tokio::test]
+async fn interactive_command_starts_with_the_size_of_the_client() {
+    let mut world = World::new();
+    world.start("alice-1", interactive("stty size"));
+    let mut client = world.attach(PeerFeatures::ours()).await;
+
+    client.resize(99, 33).await;
+
+    client.wait_for("33 99\r\n").await;
+}
+
+#[tokio::test]
+async fn interactive_command_does_not_wait_for_a_client_that_waits_for_output() {
+    let mut world = World::new();
+    world.start("alice-1", interactive("stty size"));
+    let mut client = world.attach(PeerFeatures::default()).await;
+    let began = Instant::now();
+
+    client.wait_for("24 80\r\n").await;
+
+    assert!(began.elapsed() < Duration::from_secs(1), "it is awaited");
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ impl Channel {
             half_close: features.half_close,
         };
         self.apply_peer();
-        if std::mem::replace(&mut self.announced, features) != features {
+        if self.announced.replace(features) != Some(features) {
             self.events.push_back(Event::PeerFeatures(features));
         }
         self.resume();
