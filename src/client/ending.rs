@@ -22,6 +22,8 @@ pub enum Cause {
     Closed,
     /// The person at the keyboard, by the escape sequence or by closing the terminal.
     Left,
+    /// The person, by `^C`, which is the way to leave a port session.
+    Stopped,
     /// The program around this client.
     Cancelled,
     /// Nobody takes the output any more.
@@ -66,6 +68,7 @@ impl Ending {
     /// | the remote exit code is known | that code; 255 if it is not within 0 to 255 |
     /// | closed by the other side without a text | 0 |
     /// | closed by the other side with a text | 1 |
+    /// | a port session was left | 0 |
     /// | cancelled, or failed at this end | 1 |
     /// | nobody takes the output | 141 |
     /// | left, or the connection was lost for good | 255 |
@@ -73,6 +76,7 @@ impl Ending {
         match (self.exit_code, self.cause) {
             (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
             (None, Cause::Closed) if self.reason.is_empty() => exit::OK,
+            (None, Cause::Stopped) => exit::OK,
             (None, Cause::Closed | Cause::Cancelled | Cause::Failed) => exit::FAILURE,
             (None, Cause::OutputClosed) => BROKEN_PIPE,
             (None, Cause::Left | Cause::Lost) => exit::DISCONNECTED,
@@ -88,6 +92,7 @@ impl Ending {
             Cause::Lost if !self.reason.is_empty() => self.reason.clone(),
             Cause::Closed
             | Cause::Left
+            | Cause::Stopped
             | Cause::Cancelled
             | Cause::OutputClosed
             | Cause::Lost
@@ -117,6 +122,7 @@ mod tests {
         let table = [
             (Ending::new(Cause::Closed), 0),
             (Ending::new(Cause::Closed).because("no such user"), 1),
+            (Ending::new(Cause::Stopped), 0),
             (Ending::new(Cause::Cancelled), 1),
             (Ending::new(Cause::Failed).because("disk full"), 1),
             (Ending::new(Cause::OutputClosed), 141),

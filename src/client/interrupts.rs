@@ -1,8 +1,9 @@
-//! Keys for a remote command that come as signals of this program.
+//! Keys for a session that come as signals of this program.
 //!
-//! A remote command without a terminal reads no input, so the terminal here stays as it is, and its
-//! `^C` and `^\` arrive as signals. Whoever catches the program's signals hands them over; while such
-//! a command runs, it takes them, else they are for the program itself.
+//! A remote command without a terminal reads no input, and neither do local connections to a remote
+//! port, so the terminal here stays as it is, and its `^C` and `^\` arrive as signals. Whoever catches
+//! the program's signals hands them over; while such a session runs, it takes them (a command as its
+//! keys, a port session as its end), else they are for the program itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,20 +20,20 @@ const QUEUE: usize = 8;
 /// reached.
 const INSISTENCE: Duration = Duration::from_secs(1);
 
-/// Hands signals of this program to the remote command. A clone is the same.
+/// Hands signals of this program to the session. A clone is the same.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupts(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// To the command that runs.
-    command: Option<mpsc::Sender<u8>>,
+    /// To the session that runs.
+    session: Option<mpsc::Sender<u8>>,
     /// When the last two were handed over, the latest first.
     latest: [Option<Instant>; 2],
 }
 
 impl Interrupts {
-    /// Hands over the signal with this number. Returns whether the remote command takes it: a command
+    /// Hands over the signal with this number. Returns whether the session takes it: one
     /// without a terminal runs, the signal stands for a key, and it is not the third within a second.
     pub fn hand_over(&self, signal: u8) -> bool {
         self.hand_over_at(signal, Instant::now())
@@ -46,20 +47,20 @@ impl Interrupts {
         };
         let [latest, before] = state.latest;
         let insists = before.is_some_and(|before| now.duration_since(before) < INSISTENCE);
-        let command = state.command.as_ref().filter(|_| !insists);
-        let is_taken = command.is_some_and(|command| command.try_send(key).is_ok());
+        let session = state.session.as_ref().filter(|_| !insists);
+        let is_taken = session.is_some_and(|session| session.try_send(key).is_ok());
         if is_taken {
             state.latest = [Some(now), latest];
         }
         is_taken
     }
 
-    /// Takes the keys for a command from now on, until the receiver is dropped.
+    /// Takes the keys for a session from now on, until the receiver is dropped.
     pub(super) fn listen(&self) -> mpsc::Receiver<u8> {
-        let (command, keys) = mpsc::channel(QUEUE);
+        let (session, keys) = mpsc::channel(QUEUE);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State {
-            command: Some(command),
+            session: Some(session),
             latest: [None; 2],
         };
         keys

@@ -6,12 +6,13 @@
 //! always exits with 0.)
 //!
 //! While a remote command without a terminal runs, SIGINT and SIGQUIT are keys for it; the third within
-//! a second ends the client.
+//! a second ends the client. Where local programs connect to a remote port they are the way to leave,
+//! and no failure, as with the official plugin.
 //!
 //! | exit status | meaning |
 //! |---|---|
 //! | that of the remote shell or command | it ended by itself |
-//! | 0 | the session was closed without exit status and without a text |
+//! | 0 | the session was closed without exit status and without a text, or connections to a port are wanted no more |
 //! | 1 | it was closed with a text (shown), or it could not be run |
 //! | 2 | the command line breaks the contract |
 //! | 128 + n | signal n ended the client |

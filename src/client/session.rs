@@ -370,6 +370,7 @@ async fn forward(
         Ok(PortEnd::Closed(closed)) => Ending::closed(closed),
         Ok(PortEnd::HandshakeFailed(text)) => Ending::new(Cause::Failed).because(text),
         Ok(PortEnd::Output(error)) => output_failed(&error),
+        Ok(PortEnd::Stopped) => Ending::new(Cause::Stopped),
         Ok(PortEnd::PumpEnded) => return Outcome::PumpEnded { exit_code: None },
         Err(error) => return Outcome::Failed(error.into()),
     })

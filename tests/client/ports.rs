@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Child;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use ssm_agent::protocol::wire::payload::Flag;
 use ssm_agent::protocol::wire::{Payload, PeerFeatures};
@@ -107,6 +109,25 @@ async fn connection_that_the_destination_refuses_is_told() {
     stand_in.close(None, "the person has left");
 
     assert_eq!(wait(child).await.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupt_leaves_a_port_session_without_a_failure() {
+    let (mut stand_in, endpoint, mut child) = start(StandIn::of_port(forwarding("0")).await).await;
+    stand_in.opened().await;
+    wait_for_line(&mut child, "Waiting for connections...");
+
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+
+    let output = wait(child).await;
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("Exiting session"), "{errors}");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(endpoint.operations(), ["TerminateSession"]);
 }
 
 /// A session that the client cannot serve ends with a message, and for the other side too.

@@ -20,6 +20,7 @@ use std::io;
 use std::path::PathBuf;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::select;
 
 use self::in_turn::InTurn;
 use self::listener::Listener;
@@ -72,6 +73,8 @@ pub(super) enum PortEnd {
     HandshakeFailed(String),
     /// Standard output takes no more.
     Output(io::Error),
+    /// The person wants no more connections.
+    Stopped,
     /// The pump ended.
     PumpEnded,
 }
@@ -99,16 +102,24 @@ pub(super) async fn run(
         Forward::Listen(local) => local,
     };
     let listener = Listener::bind(&local).await?;
+    // Whoever has read that it works may want it to stop.
+    let mut keys = io.interrupts.listen();
     announce(io, &opened, &local, &listener, gates.mux).await;
-    if gates.mux {
-        let settings = multiplexed::settings(gates, half_close);
-        Multiplexed::new(handle, io, opened.session_id, listener, settings)
-            .run()
-            .await
-    } else {
-        InTurn::new(handle, io, opened.session_id, listener)
-            .run()
-            .await
+    let forward = async {
+        if gates.mux {
+            let settings = multiplexed::settings(gates, half_close);
+            Multiplexed::new(handle, io, opened.session_id, listener, settings)
+                .run()
+                .await
+        } else {
+            InTurn::new(handle, io, opened.session_id, listener)
+                .run()
+                .await
+        }
+    };
+    select! {
+        end = forward => end,
+        Some(_) = keys.recv() => Ok(PortEnd::Stopped),
     }
 }
 

@@ -15,6 +15,7 @@ use super::raw::ended;
 use super::{PortEnd, PortError, complain, say};
 use crate::client::io::Io;
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role};
+use crate::protocol::wire::features::LARGE_PAYLOAD;
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::AgentGates;
 use crate::protocol::wire::{Payload, SessionId};
@@ -24,7 +25,7 @@ use crate::transport::{ChannelHandle, Incoming, Outgoing};
 /// Payloads taken from the data channel before streams get their turn; more than wait in its queue.
 const BATCH: usize = 32;
 /// Bytes taken off the session for one payload. The channel cuts them to what the agent takes.
-const PAYLOAD: usize = 32 << 10;
+const PAYLOAD: usize = LARGE_PAYLOAD;
 
 /// What wakes the task.
 enum Wake {

@@ -78,7 +78,8 @@ class Tunnel:
     def __exit__(self, failure, *_):
         if failure is None:
             self.program.interrupt()
-            self.program.wait()
+            status = self.program.wait()
+            check(status == 0, f"exit status {status} of a tunnel that was left with ^C")
             self.world.wait_until_all_sessions_are_over()
 
     def connect(self):

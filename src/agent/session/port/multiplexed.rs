@@ -17,6 +17,7 @@ use super::super::task::Session;
 use super::destination::{Destination, DialError};
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
 use crate::protocol::wire::Payload;
+use crate::protocol::wire::features::LARGE_PAYLOAD;
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::ClientGates;
 use crate::runtime::cause::in_one_line;
@@ -25,6 +26,8 @@ use crate::transport::forward::{Change, Streams, Traffic};
 
 /// Payloads taken from the data channel before streams get their turn; more than wait in its queue.
 const BATCH: usize = 32;
+/// Bytes taken off the session for one payload. The channel cuts them to what the client takes.
+const PAYLOAD: usize = LARGE_PAYLOAD;
 
 /// What wakes the task.
 enum Event {
@@ -226,7 +229,6 @@ impl<'a> Multiplexed<'a> {
         if !self.connection.inbox.wants_output() {
             return false;
         }
-        let size = self.connection.inbox.payload_size();
         let mut has_sent = false;
         loop {
             let permit = match self.connection.outgoing.try_reserve() {
@@ -240,7 +242,7 @@ impl<'a> Multiplexed<'a> {
             let payload = if self.errors_due > 0 {
                 self.errors_due -= 1;
                 Payload::Flag(Flag::ConnectToPortError)
-            } else if let Some(bytes) = self.streams.poll_transmit(size) {
+            } else if let Some(bytes) = self.streams.poll_transmit(PAYLOAD) {
                 Payload::Output(bytes)
             } else {
                 return has_sent;
