@@ -75,8 +75,8 @@ impl Ending {
     pub fn exit_status(&self) -> u8 {
         match (self.exit_code, self.cause) {
             (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
-            (None, Cause::Closed) if self.reason.is_empty() => exit::OK,
             (None, Cause::Stopped) => exit::OK,
+            (None, Cause::Closed) if self.reason.is_empty() => exit::OK,
             (None, Cause::Closed | Cause::Cancelled | Cause::Failed) => exit::FAILURE,
             (None, Cause::OutputClosed) => BROKEN_PIPE,
             (None, Cause::Left | Cause::Lost) => exit::DISCONNECTED,

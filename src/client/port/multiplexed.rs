@@ -198,7 +198,7 @@ impl<'a> Multiplexed<'a> {
         self.streams.serve_woken()?;
         loop {
             while let Some(change) = self.streams.poll_change() {
-                self.follow(change);
+                self.follow(&change);
             }
             // What was sent may have made room for more.
             if !self.transmit() {
@@ -207,12 +207,12 @@ impl<'a> Multiplexed<'a> {
         }
     }
 
-    fn follow(&mut self, change: Change<Infallible>) {
+    fn follow(&mut self, change: &Change<Infallible>) {
         match change {
             // Only the client opens streams; the session refuses others.
-            Change::Opened(id) => self.streams.refuse(id),
+            Change::Opened(id) => self.streams.refuse(*id),
             Change::Closed(id, _) => debug!(stream = %id, "connection closed"),
-            Change::Unreachable(_, never) => match never {},
+            Change::Unreachable(_, never) => match *never {},
         }
     }
 
