@@ -10,6 +10,8 @@
 //! [4.000000,"m","session ended: the shell exited, exit status 0"]
 //! ```
 //!
+//! Between and after them stand the seals ([`super::seal`]), which the sink adds.
+//!
 //! The member `ssm` is ours; players ignore members they do not know. Error output is an `o` too,
 //! since the person sees it in the same place.
 //!
@@ -141,12 +143,17 @@ impl Encoder {
     }
 }
 
+/// Appends the beginning of an event up to its text, which must not need escapes or be escaped.
+pub fn begin_event(at: Duration, code: char, out: &mut Vec<u8>) {
+    let (seconds, micros) = (at.as_secs(), at.subsec_micros());
+    write!(out, "[{seconds}.{micros:06},\"{code}\",\"").expect("a Vec takes what it is given");
+}
+
 /// Appends one event whose text `write` appends; leaves no trace if there is no text.
 fn event(at: Duration, code: char, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.reserve(FRAME);
-    let (seconds, micros) = (at.as_secs(), at.subsec_micros());
-    write!(out, "[{seconds}.{micros:06},\"{code}\",\"").expect("a Vec takes what it is given");
+    begin_event(at, code, out);
     let before = out.len();
     write(out);
     if out.len() == before {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::digest::Digest;
 use crate::protocol::wire::{SessionId, TerminalSize};
 
 /// How sessions are recorded.
@@ -84,11 +85,23 @@ pub struct End {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// The files made.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<RecordedFile>,
     /// Bytes missing in the file that misses most.
     pub lost_bytes: u64,
     /// What went wrong first, with its causes; absent if all went well.
     pub problem: Option<String>,
+}
+
+/// A file of a recording, and what it holds: all that was recorded, unless the report tells of a
+/// problem. After a write that was given up the file may have got longer than anybody waited to learn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How many bytes of it are known to be there.
+    pub bytes: u64,
+    /// The digest of those.
+    pub sha256: Digest,
 }
 
 /// One event of a session and its time since the session's start.

@@ -1,15 +1,18 @@
 //! The sink that writes a session's recording to a file, as a cast or as a plain log.
 //!
 //! A batch is appended whole or cut off again, so that a disk that fills in the middle of a line
-//! leaves a readable file. All file work is done on the runtime's blocking threads.
+//! leaves a readable file with the right digest. All file work, hashing included, is done on the
+//! runtime's blocking threads.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::cast;
-use super::entry::{About, Entry, Event, Format};
+use super::digest::Hasher;
+use super::entry::{About, Entry, Event, Format, RecordedFile};
+use super::seal::{CLOSING, Schedule, Seal};
 use super::shelf::Shelf;
 use super::sink::{Sink, SinkError, Write};
 
@@ -23,7 +26,7 @@ const SLICES: usize = 64;
 pub struct FileSink {
     /// None while a write is under way, and for good if it was abandoned.
     recording: Option<Recording>,
-    path: Option<PathBuf>,
+    made: Option<RecordedFile>,
 }
 
 /// The part of the sink that works on blocking threads.
@@ -38,10 +41,18 @@ struct Recording {
 struct OpenFile {
     path: PathBuf,
     file: File,
-    /// Length up to which the file holds whole batches.
-    length: u64,
-    /// Something beyond `length` may have been written.
+    /// The part of the file that holds whole batches.
+    whole: Extent,
+    /// Something beyond that may have been written.
     torn: bool,
+}
+
+/// The beginning of a file, and its digest.
+#[derive(Clone, Default)]
+struct Extent {
+    length: u64,
+    hasher: Hasher,
+    checkpoints: Schedule,
 }
 
 impl FileSink {
@@ -55,7 +66,7 @@ impl FileSink {
                 encoder: cast::Encoder::default(),
                 open: None,
             }),
-            path: None,
+            made: None,
         }
     }
 
@@ -72,7 +83,7 @@ impl FileSink {
             .await
             .map_err(|failure| SinkError::Broken(failure.into()))?;
         if let Some(open) = &recording.open {
-            self.path.get_or_insert_with(|| open.path.clone());
+            self.made = Some(open.describe());
         }
         self.recording = Some(recording);
         result
@@ -88,8 +99,8 @@ impl Sink for FileSink {
         Box::pin(self.append(batch))
     }
 
-    fn file(&self) -> Option<&Path> {
-        self.path.as_deref()
+    fn file(&self) -> Option<&RecordedFile> {
+        self.made.as_ref()
     }
 }
 
@@ -99,9 +110,9 @@ impl Recording {
             Some(open) => open,
             None => self.create()?,
         };
-        let before = open.length;
+        let before = open.whole.length;
         let result = self.append_to(&mut open, batch);
-        self.shelf.count_written(open.length - before);
+        self.shelf.count_written(open.whole.length - before);
         self.open = Some(open);
         result
     }
@@ -113,18 +124,18 @@ impl Recording {
             open.torn = true;
             let mut out = Bounded {
                 file: &open.file,
-                left: quota.saturating_sub(open.length),
-                written: 0,
+                quota,
+                extent: open.whole.clone(),
             };
             match self.format {
-                Format::Cast => self.write_cast(&mut out, batch, open.length == 0)?,
+                Format::Cast => self.write_cast(&mut out, batch)?,
                 Format::Log => write_log(&mut out, batch)?,
             }
-            Ok(out.written)
+            Ok(out.extent)
         });
         match written {
-            Ok(written) => {
-                open.length += written;
+            Ok(extent) => {
+                open.whole = extent;
                 open.torn = false;
                 Ok(())
             }
@@ -152,18 +163,13 @@ impl Recording {
         Ok(OpenFile {
             path,
             file,
-            length: 0,
+            whole: Extent::default(),
             torn: false,
         })
     }
 
-    fn write_cast(
-        &mut self,
-        out: &mut Bounded<'_>,
-        batch: &[Entry],
-        is_first: bool,
-    ) -> io::Result<()> {
-        let mut chunk = if is_first {
+    fn write_cast(&mut self, out: &mut Bounded<'_>, batch: &[Entry]) -> io::Result<()> {
+        let mut chunk = if out.extent.length == 0 {
             cast::header(&self.about)
         } else {
             Vec::new()
@@ -175,7 +181,11 @@ impl Recording {
                 chunk.clear();
             }
         }
-        out.write_all(&chunk)
+        out.write_all(&chunk)?;
+        match batch.last() {
+            Some(last) => write_seal(out, last),
+            None => Ok(()),
+        }
     }
 }
 
@@ -191,39 +201,53 @@ impl OpenFile {
     /// Cuts off what an attempt that failed has left.
     fn repair(&mut self) -> io::Result<()> {
         if self.torn {
-            self.file.set_len(self.length)?;
+            self.file.set_len(self.whole.length)?;
             self.torn = false;
         }
         Ok(())
+    }
+
+    fn describe(&self) -> RecordedFile {
+        RecordedFile {
+            path: self.path.clone(),
+            bytes: self.whole.length,
+            sha256: self.whole.hasher.digest(),
+        }
     }
 }
 
 /// A file that takes a number of bytes and no more.
 struct Bounded<'a> {
     file: &'a File,
-    left: u64,
-    written: u64,
+    quota: u64,
+    /// What the file holds if all goes well.
+    extent: Extent,
 }
 
 impl Bounded<'_> {
     fn count(&mut self, bytes: usize) -> io::Result<()> {
-        let bytes = bytes as u64;
-        self.left = self
-            .left
-            .checked_sub(bytes)
-            .ok_or(io::ErrorKind::QuotaExceeded)?;
-        self.written += bytes;
+        let length = self.extent.length.saturating_add(bytes as u64);
+        if length > self.quota {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.extent.length = length;
         Ok(())
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.count(bytes.len())?;
+        self.extent.hasher.update(bytes);
         self.file.write_all(bytes)
     }
 
-    /// Writes all slices without putting them together first.
-    fn write_all_slices(&mut self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-        self.count(slices.iter().map(|slice| slice.len()).sum())?;
+    /// Writes all pieces without putting them together first.
+    fn write_all_pieces(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        self.count(pieces.iter().map(|piece| piece.len()).sum())?;
+        for piece in pieces {
+            self.extent.hasher.update(piece);
+        }
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut slices = &mut slices[..];
         while !slices.is_empty() {
             match self.file.write_vectored(slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -236,14 +260,29 @@ impl Bounded<'_> {
     }
 }
 
+/// Seals what was written up to the entry `last` if that is the end, or if a checkpoint is due.
+fn write_seal(out: &mut Bounded<'_>, last: &Entry) -> io::Result<()> {
+    let (at, extent) = (last.at, &mut out.extent);
+    let seal = if matches!(last.event, Event::End(_)) {
+        Seal::Complete
+    } else if extent.checkpoints.is_due(extent.length, at) {
+        Seal::Checkpoint
+    } else {
+        return Ok(());
+    };
+    extent.checkpoints.advance(extent.length, at);
+    let mut line = Vec::new();
+    seal.begin(at, &mut line);
+    out.write_all(&line)?;
+    let digest = out.extent.hasher.digest();
+    out.write_all(format!("{digest}{CLOSING}").as_bytes())
+}
+
 /// The plain log holds what was sent to the person and nothing else.
 fn write_log(out: &mut Bounded<'_>, batch: &[Entry]) -> io::Result<()> {
     let sent: Vec<&[u8]> = batch.iter().filter_map(sent).collect();
-    for group in sent.chunks(SLICES) {
-        let mut slices: Vec<IoSlice<'_>> = group.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        out.write_all_slices(&mut slices)?;
-    }
-    Ok(())
+    sent.chunks(SLICES)
+        .try_for_each(|pieces| out.write_all_pieces(pieces))
 }
 
 fn sent(entry: &Entry) -> Option<&[u8]> {

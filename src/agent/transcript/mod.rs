@@ -10,11 +10,16 @@
 //! is slow holds the session back for at most [`STALL_LIMIT`] in one stall, one that fails does not
 //! hold it back at all; what then finds no room in the spool is dropped and counted. The count is in
 //! the [`Report`], and in the cast as a marker at the place where the bytes are missing.
+//!
+//! A change to a recording shows afterwards: the [`Report`] has the digest of each file, and the cast
+//! carries seals of its own (`seal.rs`).
 
 mod cast;
+mod digest;
 mod entry;
 mod file_sink;
 mod recorder;
+mod seal;
 mod shelf;
 mod sink;
 mod spool;
@@ -23,12 +28,15 @@ mod spool;
     reason = "the main type lives in a file named after it"
 )]
 mod transcript;
+mod verify;
 mod writer;
 
-pub use entry::{About, End, Entry, Event, Format, Report, Settings};
+pub use digest::{Digest, NoDigest};
+pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings};
 pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
+pub use verify::{Examined, Verdict, VerifyError, verify};
 
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::entry::{Entry, RecordedFile};
 
 /// Where the entries of one session go: a file today.
 ///
@@ -24,8 +24,8 @@ pub trait Sink: Send + 'static {
     /// [`SinkError`] if nothing of the batch was taken.
     fn write(&mut self, batch: Arc<[Entry]>) -> Write<'_>;
 
-    /// The file it has made, if it makes one and has got so far.
-    fn file(&self) -> Option<&Path>;
+    /// The file it has made and what is in it, if it makes one and has got so far.
+    fn file(&self) -> Option<&RecordedFile>;
 }
 
 /// A write under way.

@@ -4,14 +4,13 @@
 //! [`ENTRY_COST`] until the sink has taken them, so a batch that is being written still counts; an
 //! idle spool holds no memory.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::entry::{End, Entry, Event};
+use super::entry::{End, Entry, Event, RecordedFile};
 
 /// What an entry costs beside its data, rounded up: the entry, and the head of its buffer.
 pub const ENTRY_COST: usize = 128;
@@ -64,8 +63,8 @@ pub struct Outcome {
     pub lost: u64,
     /// What went wrong first.
     pub problem: Option<String>,
-    /// The file that was made.
-    pub file: Option<PathBuf>,
+    /// The file that was made, and what was in it after the last batch.
+    pub file: Option<RecordedFile>,
 }
 
 /// What a spool did with an entry.
@@ -206,8 +205,8 @@ impl Spool {
         self.room.notify_one();
     }
 
-    /// Writer: the sink made this file.
-    pub fn made(&self, file: PathBuf) {
+    /// Writer: the sink made this file, and this is in it by now.
+    pub fn made(&self, file: RecordedFile) {
         self.lock().outcome.file = Some(file);
     }
 

@@ -1,7 +1,6 @@
 //! What a recording promises while its sinks work, fail, hang and come back.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -355,7 +354,7 @@ impl Sink for Fake {
         })
     }
 
-    fn file(&self) -> Option<&Path> {
+    fn file(&self) -> Option<&RecordedFile> {
         None
     }
 }

@@ -26,7 +26,7 @@ pub async fn run(spool: Arc<Spool>, mut sink: Box<dyn Sink>) {
     while let Some(batch) = spool.next_batch(GATHER).await {
         let taken = write(spool, sink.as_mut(), batch.into()).await;
         if let Some(file) = sink.file() {
-            spool.made(file.to_owned());
+            spool.made(file.clone());
         }
         if taken.is_err() {
             return;

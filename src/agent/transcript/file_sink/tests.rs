@@ -1,5 +1,6 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -25,10 +26,10 @@ async fn files_hold_the_bytes_that_were_sent() {
     let [cast, log] = &report.files[..] else {
         panic!("two files in {:?}", report.files);
     };
-    assert_eq!(cast, &folder.path().join("new/alice-1.cast"));
-    assert_eq!(log, &folder.path().join("new/alice-1.log"));
-    assert_eq!(fs::read(log).unwrap(), sent.concat());
-    assert_eq!(replay(cast), String::from_utf8_lossy(&sent.concat()));
+    assert_eq!(cast.path, folder.path().join("new/alice-1.cast"));
+    assert_eq!(log.path, folder.path().join("new/alice-1.log"));
+    assert_eq!(fs::read(&log.path).unwrap(), sent.concat());
+    assert_eq!(replay(&cast.path), String::from_utf8_lossy(&sent.concat()));
 }
 
 #[tokio::test]
@@ -45,14 +46,16 @@ async fn cast_has_times_that_never_go_back_and_the_size_changes() {
     let report = recorder.finish(end()).await;
     writer.await.unwrap();
 
-    let events = events(&report.files[0]);
+    let events = events(&report.files[0].path);
     assert!(events.is_sorted_by(|a, b| a.0 <= b.0));
     let sizes = events.iter().filter(|(_, code, _)| code == "r");
     let sizes: Vec<&str> = sizes.map(|(_, _, text)| text.as_str()).collect();
     assert_eq!((sizes.len(), sizes[0], sizes[9]), (10, "80x24", "89x24"));
-    let (_, code, text) = events.last().unwrap();
-    assert_eq!(code, "m");
-    assert_eq!(text, "session ended: the shell exited, exit status 3");
+    let [.., (_, "m", end), (_, "m", seal)] = &texts(&events)[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(*end, "session ended: the shell exited, exit status 3");
+    assert!(seal.starts_with("recording complete, sha256 "), "{seal}");
 }
 
 #[tokio::test]
@@ -63,8 +66,8 @@ async fn recordings_are_private() {
 
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder.path().join("new")), 0o700);
-    for file in &report.files {
-        assert_eq!(mode(file), 0o600, "{}", file.display());
+    for RecordedFile { path, .. } in &report.files {
+        assert_eq!(mode(path), 0o600, "{}", path.display());
     }
 }
 
@@ -77,7 +80,7 @@ async fn folder_that_cannot_be_made_costs_the_recording_and_not_the_session() {
 
     let report = record(settings, &["x".into()]).await;
 
-    assert_eq!(report.files, Vec::<PathBuf>::new());
+    assert_eq!(report.files, []);
     assert_eq!(report.lost_bytes, 1);
     let problem = report.problem.unwrap();
     assert!(
@@ -135,6 +138,31 @@ fn batch_that_was_written_in_part_is_cut_off_again() {
     }
 }
 
+#[test]
+fn digest_is_that_of_the_file_after_every_batch_even_if_one_was_cut_off_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.quota = 10_000;
+    for format in Format::ALL {
+        let mut recording = recording(format, &settings);
+        for text in ["one", "two"] {
+            recording.append(&[entry(text.into())]).unwrap();
+            let too_much: Vec<Entry> = (0..8).map(|_| entry(vec![b'x'; 4096].into())).collect();
+            recording.append(&too_much).unwrap_err();
+
+            let RecordedFile {
+                path,
+                bytes,
+                sha256,
+            } = recording.open.as_ref().unwrap().describe();
+            let content = fs::read(path).unwrap();
+            let mut hasher = Hasher::default();
+            hasher.update(&content);
+            assert_eq!((bytes, sha256), (content.len() as u64, hasher.digest()));
+        }
+    }
+}
+
 #[tokio::test]
 async fn second_session_of_the_same_name_does_not_overwrite_the_first() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,9 +170,10 @@ async fn second_session_of_the_same_name_does_not_overwrite_the_first() {
     let first = record(settings(folder.path()), &["first".into()]).await;
     let second = record(settings(folder.path()), &["second".into()]).await;
 
-    assert_eq!(replay(&first.files[0]), "first");
-    assert_eq!(second.files[0], folder.path().join("new/alice-1.2.cast"));
-    assert_eq!(replay(&second.files[0]), "second");
+    let (first, second) = (&first.files[0].path, &second.files[0].path);
+    assert_eq!(replay(first), "first");
+    assert_eq!(second, &folder.path().join("new/alice-1.2.cast"));
+    assert_eq!(replay(second), "second");
 }
 
 async fn record(settings: Settings, output: &[Bytes]) -> Report {
@@ -169,7 +198,7 @@ fn open_file(file: File, path: &Path) -> OpenFile {
     OpenFile {
         path: path.to_owned(),
         file,
-        length: 0,
+        whole: Extent::default(),
         torn: false,
     }
 }
@@ -188,6 +217,13 @@ fn events(cast: &Path) -> Vec<(f64, String, String)> {
     assert_eq!(header["version"], 2);
     lines
         .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn texts(events: &[(f64, String, String)]) -> Vec<(f64, &str, &str)> {
+    let texts = events.iter();
+    texts
+        .map(|(at, code, text)| (*at, code.as_str(), text.as_str()))
         .collect()
 }
 
