@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::transcript::Digest;
 use crate::runtime::logging;
 
 /// Default folder of everything that must survive a restart, as in the reference.
@@ -43,7 +44,7 @@ pub struct Places {
     /// Folder for registration and credentials
     #[arg(long = "state-dir", global = true, default_value = DEFAULT_STATE_DIR, value_name = "DIR")]
     pub state: PathBuf,
-    /// Folder for recordings, unless the configuration names another
+    /// Folder for recordings and the audit log, unless the configuration names another
     #[arg(long = "log-dir", global = true, default_value = DEFAULT_LOG_DIR, value_name = "DIR")]
     pub logs: PathBuf,
 }
@@ -67,6 +68,15 @@ pub enum Command {
         #[arg(long, allow_negative_numbers = true, value_name = "N")]
         similarity_threshold: i32,
     },
+    /// Say whether a recording is as it was written
+    #[command(
+        long_about = "Say whether a recording is as it was written. A cast proves itself by its seals, up to its \
+                      end or to its last checkpoint; with the digest from the audit log or the session's result, \
+                      any file does. The exit status is 0 for a recording that is intact to its end, or has that \
+                      digest.",
+        after_help = "Example: ssm-agent verify-recording /var/log/amazon/ssm/sessions/alice-0123.cast"
+    )]
+    VerifyRecording(VerifyRecording),
     /// Become a session's user and start its shell; used by the agent itself
     #[command(hide = true, disable_help_flag = true)]
     Login {
@@ -97,6 +107,19 @@ pub struct Register {
     /// Accept this registration on any hardware
     #[arg(long)]
     pub disable_similarity_check: bool,
+}
+
+/// Arguments of `verify-recording`.
+#[derive(Debug, Args)]
+pub struct VerifyRecording {
+    /// The file, `<session id>.cast`; or `<session id>.log`, with its digest
+    pub file: PathBuf,
+    /// The digest that the file must have
+    #[arg(long, value_name = "DIGEST")]
+    pub sha256: Option<Digest>,
+    /// Print the judgement as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Rewrites the reference's flags (`-register -code C …`, `--register` too) to our subcommands;

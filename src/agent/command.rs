@@ -13,7 +13,7 @@ use super::config::{self, Settings};
 use super::daemon::{self, Start};
 use super::host::login;
 use super::identity::{Vault, registration};
-use super::setup;
+use super::{setup, verify_recording};
 use crate::aws::{Activation, Secret};
 use crate::runtime::exit::{self, Hint};
 use crate::runtime::{lifecycle, logging};
@@ -41,7 +41,8 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse_from(translate_legacy(arguments));
     match dispatch(cli) {
-        Ok(()) => ExitCode::from(exit::OK),
+        Ok(true) => ExitCode::from(exit::OK),
+        Ok(false) => ExitCode::from(exit::FAILURE),
         Err(error) => {
             exit::report(error.as_ref());
             ExitCode::from(exit::FAILURE)
@@ -49,8 +50,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<()> {
+/// Returns whether what was to be checked is good.
+fn dispatch(cli: Cli) -> anyhow::Result<bool> {
     logging::init(&cli.logging, "ssm-agent")?;
+    // A recording may be examined on a host that has no agent, and no configuration of one.
+    if let Some(Command::VerifyRecording(arguments)) = &cli.command {
+        return verify_recording::run(arguments);
+    }
     let (settings, warnings) = config::load(&cli.places.config)?;
     match cli.command.unwrap_or(Command::Run) {
         Command::CheckConfig => {
@@ -72,13 +78,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
                 Command::Fingerprint {
                     similarity_threshold,
                 } => set_threshold(&cli.places, similarity_threshold)?,
-                Command::Run | Command::CheckConfig | Command::Login { .. } => {
+                Command::Run
+                | Command::CheckConfig
+                | Command::VerifyRecording(_)
+                | Command::Login { .. } => {
                     runtime.block_on(run(settings, cli.places))?;
                 }
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn run(settings: Settings, places: Places) -> anyhow::Result<()> {

@@ -13,5 +13,6 @@ mod parameters;
 pub mod session;
 pub mod setup;
 pub mod transcript;
+mod verify_recording;
 
 pub use command::main;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -56,14 +57,38 @@ fn recording_outlives_the_quick_start_and_holds_the_output() {
 
     let output = world.run(&["--", "printf", "caught\\n"], b"");
 
-    let log = world.recording("log");
-    let cast = world.recording("cast");
+    let log = fs::read(world.recording("log")).unwrap();
+    let cast = fs::read(world.recording("cast")).unwrap();
     assert_eq!(output.stdout, b"caught\n");
     assert_eq!(log, b"caught\n");
     let cast = String::from_utf8(cast).unwrap();
     let header: serde_json::Value = serde_json::from_str(cast.lines().next().unwrap()).unwrap();
     assert_eq!(header["version"], 2);
     assert!(cast.contains(r"caught\n"), "{cast}");
+}
+
+#[test]
+fn recording_is_intact_until_somebody_changes_it() {
+    let world = Quickstart::new();
+    world.run(&["--", "printf", "caught\\n"], b"");
+    let cast = world.recording("cast");
+
+    let intact = verify(&[&cast]);
+    let told: serde_json::Value = serde_json::from_slice(&intact.stdout).unwrap();
+    let log = verify(&[&world.recording("log"), Path::new("--sha256"), &cast]);
+    let text = fs::read_to_string(&cast).unwrap();
+    fs::write(&cast, text.replace("caught", "missed")).unwrap();
+    let altered = verify(&[&cast]);
+
+    assert_eq!(intact.status.code(), Some(0));
+    assert_eq!(
+        (&told["verdict"], &told["good"]),
+        (&"intact".into(), &true.into())
+    );
+    assert_eq!(log.status.code(), Some(2), "a path is no digest");
+    assert_eq!(altered.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&altered.stdout).unwrap();
+    assert_eq!(told["verdict"], "altered");
 }
 
 #[test]
@@ -76,6 +101,14 @@ fn program_that_does_not_exist_is_a_clear_answer() {
         "{}",
         text(&output)
     );
+}
+
+fn verify(arguments: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ssm-agent"))
+        .args(["verify-recording", "--json"])
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 struct Quickstart {
@@ -106,18 +139,17 @@ impl Quickstart {
         child.wait_with_output().unwrap()
     }
 
-    fn recording(&self, ending: &str) -> Vec<u8> {
+    fn recording(&self, ending: &str) -> PathBuf {
         let kept = fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .find(|path| path.to_string_lossy().ends_with(".recordings"))
             .expect("the recordings are kept");
-        let file = fs::read_dir(kept)
+        fs::read_dir(kept)
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .find(|path| path.extension().is_some_and(|found| found == ending))
-            .expect("there is one in each format");
-        fs::read(file).unwrap()
+            .expect("there is one in each format")
     }
 }
 
