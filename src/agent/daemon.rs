@@ -18,10 +18,10 @@ use super::control::{
 };
 use super::keys::Kms;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
-use super::transcript::Transcript;
+use super::transcript::{RecordedFile, Transcript};
 use super::{health, identity, setup};
 use crate::protocol::wire::SessionId;
-use crate::protocol::wire::task::TaskComplete;
+use crate::protocol::wire::task::{Recording, TaskComplete};
 use crate::runtime::exit::Hint;
 use crate::runtime::{lifecycle, systemd};
 
@@ -111,12 +111,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     tasks.spawn(systemd::feed_watchdog(cancel.clone()));
 
     let (outcomes, results) = mpsc::channel(OUTCOME_QUEUE);
-    let reporting = tasks.spawn(report(
-        results,
-        handle.outbox.clone(),
-        handle.status.clone(),
-        node_id.clone(),
-    ));
+    let reporting = tasks.spawn(report(results, handle.outbox.clone(), node_id.clone()));
     let sessions = session::Settings {
         parameters: Some(Arc::new(client.clone())),
         ..setup::session(
@@ -162,21 +157,23 @@ async fn dispatch(mut handle: Handle, mut supervisor: Supervisor, cancel: &Cance
 }
 
 /// Reports results of sessions until there can be no more.
-async fn report(
-    mut outcomes: mpsc::Receiver<Outcome>,
-    outbox: Outbox,
-    status: watch::Receiver<Status>,
-    node_id: String,
-) {
+async fn report(mut outcomes: mpsc::Receiver<Outcome>, outbox: Outbox, node_id: String) {
     while let Some(outcome) = outcomes.recv().await {
-        let takes_exit_code = match &*status.borrow() {
-            Status::Connected { features, .. } => features.exit_code,
-            Status::Connecting | Status::Waiting { .. } | Status::Stopped => false,
-        };
         let id = outcome.session_id.as_str();
         let mut result = TaskComplete::new(id, &node_id, outcome.status, &outcome.output);
-        result.exit_code = outcome.exit_code.filter(|_| takes_exit_code);
+        result.exit_code = outcome.exit_code;
+        result.recordings = outcome.recording.files.iter().map(recording).collect();
         outbox.complete(result).await;
+    }
+}
+
+/// What leaves the host of a recording: which file it is, without the way to it, and its digest.
+fn recording(file: &RecordedFile) -> Recording {
+    let name = file.path.file_name().unwrap_or_default();
+    Recording {
+        file: name.to_string_lossy().into_owned(),
+        bytes: file.bytes,
+        sha256: file.sha256.to_string(),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::protocol::wire::task::TaskComplete;
-use crate::protocol::wire::{Message, MessageId, MessageType, PayloadType};
+use crate::protocol::wire::{Message, MessageId, MessageType, PayloadType, PeerFeatures};
 
 /// Results kept while the gateway does not take them; beyond that the oldest are dropped.
 const CAPACITY: usize = 1000;
@@ -124,13 +124,13 @@ impl Deliveries {
             .collect()
     }
 
-    /// The next message that is due. `with_exit_code` says whether the gateway knows that member.
-    pub fn poll_message(&mut self, with_exit_code: bool, now: Instant) -> Option<Message> {
+    /// The next message that is due, for a gateway with these features.
+    pub fn poll_message(&mut self, gateway: PeerFeatures, now: Instant) -> Option<Message> {
         let delivery = self
             .pending
             .iter_mut()
             .find(|delivery| delivery.due <= now)?;
-        Some(delivery.transmit(with_exit_code, now))
+        Some(delivery.transmit(gateway, now))
     }
 
     /// When [`Self::poll_message`] or [`Self::handle_timeout`] has something to do.
@@ -145,16 +145,21 @@ impl Deliveries {
 }
 
 impl Delivery {
-    fn transmit(&mut self, with_exit_code: bool, now: Instant) -> Message {
+    fn transmit(&mut self, gateway: PeerFeatures, now: Instant) -> Message {
         self.transmissions += 1;
         self.first_sent.get_or_insert(now);
         self.due = now + self.wait;
         self.wait = (self.wait * 2).min(RESEND_MAX);
-        let result = TaskComplete {
+        let mut result = TaskComplete {
             retry_number: self.transmissions,
-            exit_code: self.result.exit_code.filter(|_| with_exit_code),
             ..self.result.clone()
         };
+        if !gateway.exit_code {
+            result.exit_code = None;
+        }
+        if !gateway.recordings {
+            result.recordings.clear();
+        }
         Message {
             message_type: MessageType::AgentTaskComplete,
             created_ms: self.created_ms,
@@ -170,17 +175,19 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::wire::task::TaskStatus;
+    use crate::protocol::wire::task::{Recording, TaskStatus};
 
+    /// A gateway of ours; it has every feature.
+    const OURS: PeerFeatures = PeerFeatures::ours();
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn unacknowledged_result_is_sent_again_under_the_same_id() {
         let (mut deliveries, now) = with_results(1);
 
-        let first = deliveries.poll_message(true, now).unwrap();
-        let too_early = deliveries.poll_message(true, now + SECOND / 2);
-        let second = deliveries.poll_message(true, now + SECOND).unwrap();
+        let first = deliveries.poll_message(OURS, now).unwrap();
+        let too_early = deliveries.poll_message(OURS, now + SECOND / 2);
+        let second = deliveries.poll_message(OURS, now + SECOND).unwrap();
 
         assert_eq!(too_early, None);
         assert_eq!(first.id, second.id);
@@ -191,16 +198,16 @@ mod tests {
     #[test]
     fn acknowledged_result_is_forgotten() {
         let (mut deliveries, now) = with_results(2);
-        let first = deliveries.poll_message(true, now).unwrap();
-        deliveries.poll_message(true, now).unwrap();
+        let first = deliveries.poll_message(OURS, now).unwrap();
+        deliveries.poll_message(OURS, now).unwrap();
 
         assert!(deliveries.handle_acknowledgement(&first.id.to_string()));
         assert!(!deliveries.handle_acknowledgement(&first.id.to_string()));
         assert!(!deliveries.handle_acknowledgement("garbage"));
 
-        let left = deliveries.poll_message(true, now + SECOND).unwrap();
+        let left = deliveries.poll_message(OURS, now + SECOND).unwrap();
         assert_ne!(left.id, first.id);
-        assert_eq!(deliveries.poll_message(true, now + SECOND), None);
+        assert_eq!(deliveries.poll_message(OURS, now + SECOND), None);
     }
 
     #[test]
@@ -210,7 +217,7 @@ mod tests {
         let mut transmissions = 0;
 
         let given_up = loop {
-            while deliveries.poll_message(true, now).is_some() {
+            while deliveries.poll_message(OURS, now).is_some() {
                 transmissions += 1;
             }
             now = deliveries.poll_timeout().unwrap();
@@ -229,18 +236,18 @@ mod tests {
     #[test]
     fn new_connection_sends_everything_at_once_and_counts_on() {
         let (mut deliveries, now) = with_results(2);
-        deliveries.poll_message(true, now).unwrap();
-        deliveries.poll_message(true, now).unwrap();
+        deliveries.poll_message(OURS, now).unwrap();
+        deliveries.poll_message(OURS, now).unwrap();
         let hours_later = now + 5 * GIVE_UP_AFTER;
 
         deliveries.handle_connected(hours_later);
         let given_up = deliveries.handle_timeout(hours_later);
-        let first = deliveries.poll_message(true, hours_later).unwrap();
-        let second = deliveries.poll_message(true, hours_later).unwrap();
+        let first = deliveries.poll_message(OURS, hours_later).unwrap();
+        let second = deliveries.poll_message(OURS, hours_later).unwrap();
 
         assert_eq!(given_up, []);
         assert_eq!((retry_number(&first), retry_number(&second)), (2, 2));
-        assert_eq!(deliveries.poll_message(true, hours_later), None);
+        assert_eq!(deliveries.poll_message(OURS, hours_later), None);
     }
 
     #[test]
@@ -254,20 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn exit_code_is_kept_from_gateways_that_do_not_know_it() {
+    fn exit_code_and_recordings_are_kept_from_gateways_that_do_not_know_them() {
         let (mut deliveries, now) = with_results(1);
 
-        let without = deliveries.poll_message(false, now).unwrap();
-        let with = deliveries.poll_message(true, now + SECOND).unwrap();
+        let without = deliveries
+            .poll_message(PeerFeatures::default(), now)
+            .unwrap();
+        let with = deliveries.poll_message(OURS, now + SECOND).unwrap();
 
-        assert_eq!(
-            TaskComplete::decode(&without.payload).unwrap().exit_code,
-            None
-        );
-        assert_eq!(
-            TaskComplete::decode(&with.payload).unwrap().exit_code,
-            Some(3)
-        );
+        let without = TaskComplete::decode(&without.payload).unwrap();
+        let with = TaskComplete::decode(&with.payload).unwrap();
+        assert_eq!((without.exit_code, without.recordings.len()), (None, 0));
+        assert_eq!((with.exit_code, with.recordings.len()), (Some(3), 1));
     }
 
     fn with_results(count: usize) -> (Deliveries, Instant) {
@@ -284,6 +289,11 @@ mod tests {
         let session = format!("session-{number}");
         TaskComplete {
             exit_code: Some(3),
+            recordings: vec![Recording {
+                file: format!("{session}.cast"),
+                bytes: 7,
+                sha256: "ab".into(),
+            }],
             ..TaskComplete::new(&session, "mi-1", TaskStatus::Success, "")
         }
     }

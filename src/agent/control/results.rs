@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::outbox::Deliveries;
 use crate::protocol::wire::task::TaskComplete;
-use crate::protocol::wire::{Message, MessageId};
+use crate::protocol::wire::{Message, MessageId, PeerFeatures};
 use crate::runtime::clock::unix_ms;
 
 /// Results that the gateway has not taken.
@@ -47,9 +47,9 @@ impl Results {
         self.deliveries.handle_acknowledgement(message_id)
     }
 
-    /// The next message that is due.
-    pub fn poll_message(&mut self, with_exit_code: bool) -> Option<Message> {
-        self.deliveries.poll_message(with_exit_code, now())
+    /// The next message that is due, for a gateway with these features.
+    pub fn poll_message(&mut self, gateway: PeerFeatures) -> Option<Message> {
+        self.deliveries.poll_message(gateway, now())
     }
 
     /// When there is something to send again or to give up.

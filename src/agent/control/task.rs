@@ -211,8 +211,7 @@ impl Task {
     }
 
     async fn send_results(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
-        let with_exit_code = connection.features.exit_code;
-        while let Some(message) = self.results.poll_message(with_exit_code) {
+        while let Some(message) = self.results.poll_message(connection.features) {
             connection.link.send(&message).await?;
         }
         Ok(())

@@ -92,7 +92,7 @@ impl End {
 
     /// What is reported.
     pub(super) fn outcome(&self, id: SessionId) -> Outcome {
-        match self {
+        let outcome = match self {
             Self::Exited(status) => Outcome {
                 exit_code: Some(status.code()),
                 ..Outcome::success(id)
@@ -105,6 +105,10 @@ impl End {
             Self::Lost(reason) | Self::NotStarted(reason) | Self::Broken(reason) => {
                 Outcome::failed(id, reason)
             }
+        };
+        Outcome {
+            reason: self.for_record().reason,
+            ..outcome
         }
     }
 }

@@ -17,6 +17,10 @@ pub struct Outcome {
     pub output: String,
     /// Exit status of the shell or command, if it ended by itself.
     pub exit_code: Option<i32>,
+    /// Why it ended.
+    pub reason: String,
+    /// What became of its recording.
+    pub recording: Report,
 }
 
 impl Outcome {
@@ -27,27 +31,32 @@ impl Outcome {
             status: TaskStatus::Success,
             output: String::new(),
             exit_code: None,
+            reason: String::new(),
+            recording: Report::default(),
         }
     }
 
     /// The session could not start, or broke.
     pub(super) fn failed(session_id: SessionId, output: impl Into<String>) -> Self {
+        let output = output.into();
         Self {
             session_id,
             status: TaskStatus::Failed,
-            output: output.into(),
+            reason: output.clone(),
+            output,
             exit_code: None,
+            recording: Report::default(),
         }
     }
 
-    /// Tells the person if the recording is not complete.
+    /// Adds what became of the recording, and tells the person if it is not complete.
     pub(super) fn add_report(&mut self, report: Report) {
-        let Some(problem) = report.problem else {
-            return;
-        };
-        let lost_bytes = report.lost_bytes;
-        warn!(problem, lost_bytes, "recording incomplete");
-        self.add(&format!("recording incomplete: {problem}"));
+        if let Some(problem) = &report.problem {
+            let lost_bytes = report.lost_bytes;
+            warn!(problem, lost_bytes, "recording incomplete");
+            self.add(&format!("recording incomplete: {problem}"));
+        }
+        self.recording = report;
     }
 
     /// Adds a line to the text for the person.

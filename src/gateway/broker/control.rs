@@ -23,7 +23,7 @@ use super::worker::{CLOSED_BY_AGENT, Command};
 use crate::gateway::store::sessions::{SessionResult, SessionStatus};
 use crate::protocol::wire::control::ChannelClosed;
 use crate::protocol::wire::open_channel::OpenControlChannel;
-use crate::protocol::wire::task::{TaskComplete, TaskStatus};
+use crate::protocol::wire::task::{Recording, TaskComplete, TaskStatus};
 use crate::protocol::wire::{DecodeError, Message, MessageId, MessageType, SessionId};
 use crate::transport::Socket;
 
@@ -238,6 +238,14 @@ async fn take_result(hub: &Hub, node_id: &str, complete: &TaskComplete) -> bool 
     };
     let (status, details) = outcome(complete);
     info!(session = %session_id, status = status.as_str(), "agent reported a session's result");
+    for recording in &complete.recordings {
+        let Recording {
+            file,
+            bytes,
+            sha256,
+        } = recording;
+        info!(session = %session_id, ?file, bytes, ?sha256, "session was recorded on its node");
+    }
     if let Some(session) = hub.session(&session_id)
         && *session.node_id == *node_id
     {

@@ -41,6 +41,8 @@ pub struct PeerFeatures {
     /// To it a FIN in a multiplexed port session ends one direction of a stream, and a second one the
     /// other. To the reference's ends the first one ends both.
     pub half_close: bool,
+    /// It takes the digests of recordings in the result of a session.
+    pub recordings: bool,
 }
 
 impl Default for PeerFeatures {
@@ -51,19 +53,21 @@ impl Default for PeerFeatures {
             reacknowledge: false,
             empty_output: false,
             half_close: false,
+            recordings: false,
         }
     }
 }
 
 impl PeerFeatures {
     /// What our own agent, gateway and client announce.
-    pub fn ours() -> Self {
+    pub const fn ours() -> Self {
         Self {
             max_payload: LARGE_PAYLOAD,
             exit_code: true,
             reacknowledge: true,
             empty_output: true,
             half_close: true,
+            recordings: true,
         }
     }
 
@@ -87,6 +91,7 @@ impl PeerFeatures {
                 ("reacknowledge", _) => features.reacknowledge = true,
                 ("empty-output", _) => features.empty_output = true,
                 ("half-close", _) => features.half_close = true,
+                ("recordings", _) => features.recordings = true,
                 _ => {}
             }
         }
@@ -102,6 +107,7 @@ impl fmt::Display for PeerFeatures {
             (self.reacknowledge, "reacknowledge"),
             (self.empty_output, "empty-output"),
             (self.half_close, "half-close"),
+            (self.recordings, "recordings"),
         ] {
             if announced {
                 write!(f, ", {name}")?;

@@ -92,6 +92,23 @@ pub struct TaskComplete {
     /// understands exit codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// The files that recorded the session; ours, only sent to a gateway that announced that it takes
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recordings: Vec<Recording>,
+}
+
+/// A file on the node that recorded the session. Its digest, kept elsewhere, shows whether the file
+/// was changed since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Recording {
+    /// Its name in the node's folder of recordings.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The SHA-256 of the whole file, in hexadecimal.
+    pub sha256: String,
 }
 
 impl TaskComplete {
@@ -112,6 +129,7 @@ impl TaskComplete {
             cwl_stream: String::new(),
             retry_number: 1,
             exit_code: None,
+            recordings: Vec::new(),
         }
     }
 

@@ -105,6 +105,7 @@ impl Channel {
             reacknowledge: features.reacknowledge,
             empty_output: self.peer.empty_output,
             half_close: features.half_close,
+            recordings: features.recordings,
         };
         self.apply_peer();
         if self.announced.replace(features) != Some(features) {

@@ -18,6 +18,7 @@ const FOREIGN: PeerFeatures = PeerFeatures {
     reacknowledge: false,
     empty_output: false,
     half_close: false,
+    recordings: false,
 };
 
 // Session and pump run at once, as they do in an agent.
