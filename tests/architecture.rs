@@ -30,9 +30,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "agent::transcript",
         &["aws", "transport", "protocol::wire", "runtime"],
     ),
+    ("agent::audit", &["protocol::wire", "runtime"]),
     (
         "agent::session",
         &[
+            "agent::audit",
             "agent::host",
             "agent::transcript",
             "transport",

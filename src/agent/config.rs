@@ -31,6 +31,13 @@ const QUOTA_BYTES: i64 = 1 << 30;
 /// Memory that recording one session may take: rides out a disk that stalls for a moment.
 const SPOOL_BYTES: i64 = 256 << 10;
 
+/// A file of the audit log takes 10 MiB, some 40,000 lines.
+const AUDIT_BYTES: i64 = 10 << 20;
+/// Least bytes of a file of the audit log: as many as it may be given at once.
+const AUDIT_BYTES_MIN: i64 = 4 << 20;
+/// Five files of the audit log are kept.
+const AUDIT_FILES: i64 = 5;
+
 /// Every form of recording: the cast replays with timing, the log greps.
 const ALL_FORMATS: [RecordingFormat; 2] = [RecordingFormat::Cast, RecordingFormat::Log];
 
@@ -51,6 +58,8 @@ pub struct Settings {
     pub in_container: bool,
     /// How sessions are recorded; `None` if they are not.
     pub transcript: Option<TranscriptSettings>,
+    /// The audit log; `None` if there shall be none.
+    pub audit: Option<AuditSettings>,
     /// PEM file with further certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
 }
@@ -174,6 +183,17 @@ pub struct TranscriptSettings {
     pub spool: usize,
 }
 
+/// `SsmAgent.Audit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The file; `None` for `audit.log` in the log folder.
+    pub file: Option<PathBuf>,
+    /// Bytes after which a file is put aside.
+    pub limit: u64,
+    /// Most files, the present one included.
+    pub files: u32,
+}
+
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -262,6 +282,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         session: read_session(&mut mgs, &mut kms, &mut own)?,
         in_container: agent.boolean("ContainerMode", false)?,
         transcript: read_transcript(&mut ssm, &mut own)?,
+        audit: read_audit(&mut own)?,
         ca_file: path_of(own.text("CaFile")?),
     };
     ssm.known(&known::SSM)?;
@@ -383,6 +404,18 @@ fn read_transcript(
         quota: section.number("QuotaBytes", QUOTA_BYTES, 1 << 20..=1 << 50)?,
         record_input: section.boolean("RecordInput", false)?,
         spool: section.number("SpoolBytes", SPOOL_BYTES, 64 << 10..=64 << 20)?,
+    };
+    own.absorb(section);
+    Ok(enabled.then_some(settings))
+}
+
+fn read_audit(own: &mut Section) -> Result<Option<AuditSettings>, ConfigError> {
+    let mut section = own.section("Audit")?;
+    let enabled = section.boolean("Enabled", true)?;
+    let settings = AuditSettings {
+        file: path_of(section.text("File")?),
+        limit: section.number("MaxBytes", AUDIT_BYTES, AUDIT_BYTES_MIN..=1 << 40)?,
+        files: section.number("Files", AUDIT_FILES, 1..=1000)?,
     };
     own.absorb(section);
     Ok(enabled.then_some(settings))

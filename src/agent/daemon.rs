@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::audit::{AuditLog, Event, Text};
 use super::config::Settings;
 use super::control::{
     self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
@@ -110,10 +111,24 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     tasks.spawn(sweep(transcript.clone(), cancel.clone()));
     tasks.spawn(systemd::feed_watchdog(cancel.clone()));
 
+    let audit = match setup::audit(&settings, &logs) {
+        Some(settings) => {
+            let (audit, write) = AuditLog::open(settings);
+            tasks.spawn(write);
+            audit
+        }
+        None => AuditLog::off(),
+    };
+    audit.record(&Event::AgentStarted {
+        node: Text::from(&node_id),
+        version: env!("CARGO_PKG_VERSION"),
+    });
+
     let (outcomes, results) = mpsc::channel(OUTCOME_QUEUE);
     let reporting = tasks.spawn(report(results, handle.outbox.clone(), node_id.clone()));
     let sessions = session::Settings {
         parameters: Some(Arc::new(client.clone())),
+        audit: audit.clone(),
         ..setup::session(
             &settings,
             &node_id,
@@ -130,6 +145,8 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     );
     dispatch(handle, supervisor, &cancel).await;
 
+    audit.record(&Event::AgentStopped);
+    audit.close();
     // Every session has reported by now; what they reported still has to go out.
     let _ = tokio::time::timeout(TASK_SHUTDOWN, reporting).await;
     channel_cancel.cancel();

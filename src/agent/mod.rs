@@ -1,6 +1,7 @@
 //! The agent: the daemon on a host. This file joins its rooms.
 
 mod args;
+pub mod audit;
 mod command;
 pub mod config;
 pub mod control;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
+use super::audit;
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
 use super::host::users::Sudo;
 use super::identity::{self, share};
@@ -18,6 +19,8 @@ use crate::transport::KeySource;
 
 /// Folder of the recordings in the log folder, unless the configuration names one.
 const RECORDINGS: &str = "sessions";
+/// The audit log in the log folder, unless the configuration names another.
+const AUDIT_LOG: &str = "audit.log";
 
 /// The TLS configuration for every connection to the service.
 ///
@@ -135,6 +138,16 @@ pub fn transcript(settings: &Settings, logs: &Path) -> Option<transcript::Settin
         quota: own.quota,
         record_input: own.record_input,
         spool: own.spool,
+    })
+}
+
+/// The audit log, in the log folder unless the configuration says otherwise.
+pub fn audit(settings: &Settings, logs: &Path) -> Option<audit::Settings> {
+    let own = settings.audit.as_ref()?;
+    Some(audit::Settings {
+        path: own.file.clone().unwrap_or_else(|| logs.join(AUDIT_LOG)),
+        limit: own.limit,
+        files: own.files,
     })
 }
 

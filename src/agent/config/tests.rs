@@ -176,6 +176,23 @@ fn recording_can_be_switched_off_and_directed() {
 }
 
 #[test]
+fn audit_log_can_be_switched_off_directed_and_bounded() {
+    let (settings, _) = parse("{}");
+    let audit = settings.audit.unwrap();
+    assert_eq!((audit.file, audit.limit, audit.files), (None, 10 << 20, 5));
+
+    let (settings, warnings) =
+        parse(r#"{"SsmAgent":{"Audit":{"File":"/x/a.log","MaxBytes":5000000,"Files":2}}}"#);
+    let audit = settings.audit.unwrap();
+    assert_eq!(audit.file.as_deref(), Some(Path::new("/x/a.log")));
+    assert_eq!((audit.limit, audit.files), (5_000_000, 2));
+    assert_eq!(warnings, Vec::<String>::new());
+
+    let (settings, _) = parse(r#"{"SsmAgent":{"Audit":{"Enabled":false}}}"#);
+    assert_eq!(settings.audit, None);
+}
+
+#[test]
 fn every_key_of_the_reference_is_known() {
     let (_, warnings) = parse(
         r#"{

@@ -88,6 +88,24 @@ impl Kind {
         }
     }
 
+    /// The command of a command document, quoted for a POSIX shell.
+    pub(super) fn command(&self) -> Option<String> {
+        let words = match self {
+            Self::Shell(shell) => &shell.command,
+            Self::Command(command) => &command.words,
+            Self::Port(_) => return None,
+        };
+        (!words.is_empty()).then(|| shell_words::join(words))
+    }
+
+    /// Where connections go, as the document says it.
+    pub(super) fn target(&self) -> Option<String> {
+        match self {
+            Self::Port(port) => Some(port.target.to_string()),
+            Self::Shell(_) | Self::Command(_) => None,
+        }
+    }
+
     /// Its name in logs.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -9,8 +9,8 @@
 //! The supervisor owns the tasks; `task` checks what was asked for, with values of Parameter Store
 //! (`parameters`), and picks the kind: a `shell` or command on a `terminal`, a `command` without one,
 //! or a `port`. `user` says who they run as; `input` queues what a client sends, `connection` is a
-//! session's end of its data channel, `encryption` what keeps that from others' eyes, and `end` names
-//! the ways in which a session can be over.
+//! session's end of its data channel, `encryption` what keeps that from others' eyes, `end` names the
+//! ways in which a session can be over, and `trail` is what the audit log is told of it.
 
 mod command;
 mod connection;
@@ -26,6 +26,7 @@ mod shell;
 mod supervisor;
 mod task;
 mod terminal;
+mod trail;
 mod user;
 
 pub use encryption::Keys;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::encryption::Keys;
 use super::parameters::ParameterStore;
 use super::port::DenyList;
+use crate::agent::audit::AuditLog;
 use crate::agent::host::users::Sudo;
 use crate::protocol::channel::{self, Window};
 use crate::transport::PumpSettings;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub send_window: Window,
     /// Input received and not yet taken per session.
     pub receive_window: Window,
+    /// Where it is told who had which session.
+    pub audit: AuditLog,
     /// Where port sessions may not lead.
     pub denied_destinations: DenyList,
     /// Liveness of data channels.
@@ -108,6 +111,7 @@ impl Settings {
             grace: GRACE,
             send_window: Window::SEND,
             receive_window: Window::RECEIVE,
+            audit: AuditLog::off(),
             denied_destinations: DenyList::default(),
             pump: PumpSettings {
                 ping_interval: PING_INTERVAL,

@@ -19,6 +19,7 @@ use super::input::Input;
 use super::outcome::Outcome;
 use super::task::Session;
 use super::terminal::{self, DEFAULT_SIZE, Terminal};
+use super::trail;
 use super::user::RunAs;
 use crate::agent::host::process::ExitStatus;
 use crate::agent::host::pty::{KERNEL_BUFFER, Mode, Output};
@@ -181,6 +182,7 @@ struct Running {
 impl Running {
     fn new(opening: Opening, terminal: Terminal, session: Session) -> Self {
         let size = opening.size.unwrap_or(DEFAULT_SIZE);
+        trail::process(&session, &terminal.user, &terminal.command);
         let about = session.about(&terminal.user, &terminal.command, size);
         let (recorder, write) = session.context.transcript.start(about);
         let writer = tokio::spawn(write.in_current_span());

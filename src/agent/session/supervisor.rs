@@ -16,6 +16,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use super::outcome::Outcome;
 use super::settings::Settings;
 use super::task::{self, Context, Session};
+use super::trail;
 use crate::agent::host::users::SsmUser;
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::SessionId;
@@ -91,11 +92,13 @@ impl Supervisor {
                 let limit = self.context.settings.limit;
                 warn!(session = %start.session_id, limit, "too many sessions");
                 let text = format!("the agent runs {limit} sessions, which is its limit");
+                trail::refuse(&self.context, &start, &text);
                 self.refuse(start.session_id, text);
             }
             Ok(start) => self.spawn(*start),
             Err(refused) => {
                 warn!(error = in_one_line(&refused), "session refused");
+                trail::refuse_unread(&self.context, &refused);
                 if let Some(id) = refused.session_id.clone() {
                     self.refuse(id, in_one_line(&refused));
                 }

@@ -14,6 +14,7 @@ use super::kind::Kind;
 use super::outcome::Outcome;
 use super::parameters;
 use super::settings::Settings;
+use super::trail::{self, Trail};
 use super::{port, shell};
 use crate::agent::host::users::SsmUser;
 use crate::agent::transcript::{About, Transcript};
@@ -65,7 +66,11 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
     let id = session.start.session_id.clone();
     let checked = select! {
         checked = check(&session) => checked,
-        () = session.cancel.cancelled() => return End::of_cancelled(&session).outcome(id),
+        () = session.cancel.cancelled() => {
+            let outcome = End::of_cancelled(&session).outcome(id);
+            trail::refuse(&session.context, &session.start, &outcome.reason);
+            return outcome;
+        }
     };
     let kind = match checked {
         Ok((kind, kms_key_id)) => {
@@ -74,6 +79,7 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
         }
         Err(refusal) => {
             info!(refusal, "session refused");
+            trail::refuse(&session.context, &session.start, &refusal);
             return Outcome::failed(id, refusal);
         }
     };
@@ -84,6 +90,7 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
         encrypted = session.kms_key_id.is_some(),
         "session starts"
     );
+    let trail = Trail::start(&session, &kind);
     let outcome = match kind {
         Kind::Shell(shell) => shell::run(shell, session, connector).await,
         Kind::Command(command) => command::run(command, session, connector).await,
@@ -95,6 +102,7 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
         exit_code = outcome.exit_code,
         "session ended"
     );
+    trail.end(&outcome);
     outcome
 }
 

@@ -1,5 +1,6 @@
 //! Whole sessions: supervisor, real shells, real channels over sockets in memory, our own client.
 
+mod audit;
 mod command;
 mod encryption;
 mod ending;

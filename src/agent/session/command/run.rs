@@ -17,6 +17,7 @@ use super::super::end::{End, hang_up};
 use super::super::outcome::Outcome;
 use super::super::task::Session;
 use super::super::terminal::DEFAULT_SIZE;
+use super::super::trail;
 use super::output::{Outputs, Source};
 use super::start::{self, Process, StartError};
 use super::{Command, SESSION_TYPE};
@@ -173,6 +174,7 @@ struct Running {
 
 impl Running {
     fn new(opening: Opening, process: Process, session: Session) -> Self {
+        trail::process(&session, &process.user, &process.shown);
         let about = session.about(&process.user, &process.shown, DEFAULT_SIZE);
         let (recorder, write) = session.context.transcript.start(about);
         let writer = tokio::spawn(write.in_current_span());

@@ -1,5 +1,6 @@
 //! What a port document asks for.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ const SOCKET_PATH: usize = 107;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Port {
     /// Where to.
-    pub(super) target: Target,
+    pub(in super::super) target: Target,
     /// Whether local connections are forwarded, else it is one raw stream.
     pub(super) is_forwarding: bool,
     /// All properties; the client learns them in the handshake.
@@ -26,7 +27,7 @@ pub(in super::super) struct Port {
 
 /// What connections are made to, before any name is resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
+pub(in super::super) enum Target {
     /// A port of this host.
     Local {
         /// The port.
@@ -41,6 +42,17 @@ pub(super) enum Target {
     },
     /// A Unix socket on this host; the property `unixSocket`, ours.
     UnixSocket(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { port } => write!(f, "localhost:{port}"),
+            Self::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::UnixSocket(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// Why the properties describe no port session.

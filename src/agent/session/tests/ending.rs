@@ -182,7 +182,7 @@ async fn session_runs_where_nothing_can_be_recorded_and_says_so() {
     );
 }
 
-fn recording(folder: &Path) -> transcript::Settings {
+pub(super) fn recording(folder: &Path) -> transcript::Settings {
     transcript::Settings {
         directory: folder.to_owned(),
         formats: transcript::Format::ALL.to_vec(),
