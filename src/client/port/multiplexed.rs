@@ -211,7 +211,7 @@ impl<'a> Multiplexed<'a> {
         match change {
             // Only the client opens streams; the session refuses others.
             Change::Opened(id) => self.streams.refuse(*id),
-            Change::Closed(id, _) => debug!(stream = %id, "connection closed"),
+            Change::Closed(id, _, closing) => debug!(stream = %id, %closing, "connection closed"),
             Change::Unreachable(_, never) => match *never {},
         }
     }

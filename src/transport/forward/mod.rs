@@ -16,5 +16,5 @@ mod streams;
 mod traffic;
 
 pub use socket::{READ, Socket};
-pub use streams::{Change, Streams};
+pub use streams::{Change, Closing, Streams};
 pub use traffic::Traffic;

@@ -7,6 +7,7 @@
 //!    \--- refused            \--- both directions ended
 //! ```
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub struct Stream<E> {
     /// Whether the peer writes no more, and all it wrote was read.
     peer_finished: bool,
     traffic: Traffic,
+    /// What broke the connection first.
+    failure: Option<io::Error>,
 }
 
 enum State<E> {
@@ -106,7 +109,13 @@ impl<E> Stream<E> {
             state,
             peer_finished: false,
             traffic: Traffic::default(),
+            failure: None,
         }
+    }
+
+    /// What broke the connection, if something did.
+    pub fn into_failure(self) -> Option<io::Error> {
+        self.failure
     }
 
     /// Bytes that passed so far.
@@ -139,6 +148,7 @@ impl<E> Stream<E> {
                 mux,
                 buffer,
                 traffic: &mut self.traffic,
+                failure: &mut self.failure,
                 now,
             };
             open.write(&mut turn);
@@ -185,6 +195,7 @@ struct Turn<'a> {
     mux: &'a mut Session,
     buffer: &'a mut BytesMut,
     traffic: &'a mut Traffic,
+    failure: &'a mut Option<io::Error>,
     now: Instant,
 }
 
@@ -222,6 +233,7 @@ impl Open {
                     debug!(stream = %turn.id, %error, "the connection takes no more");
                     // What it sent before that may still be there to be read.
                     self.takes = false;
+                    turn.failure.get_or_insert(error);
                 }
             }
         }
@@ -248,6 +260,7 @@ impl Open {
                 Poll::Ready(Err(error)) => {
                     debug!(stream = %turn.id, %error, "the connection broke");
                     self.gives = Gives::Broken;
+                    turn.failure.get_or_insert(error);
                 }
             }
         }

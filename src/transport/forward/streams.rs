@@ -1,7 +1,9 @@
 //! All streams of a mux session, with the connections that they carry.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -35,10 +37,31 @@ pub struct Streams<E> {
 pub enum Change<E> {
     /// The peer opened it; it waits for [`Streams::dial`] or [`Streams::refuse`].
     Opened(StreamId),
-    /// It is over, and was gone through by so many bytes.
-    Closed(StreamId, Traffic),
+    /// It is over, after so many bytes.
+    Closed(StreamId, Traffic, Closing),
     /// It is over because there was no connection to be had.
     Unreachable(StreamId, E),
+}
+
+/// How a stream came to its end; its text is short.
+#[derive(Debug)]
+pub enum Closing {
+    /// Both ends were done.
+    Done,
+    /// The connection at this end broke.
+    Broken(io::Error),
+    /// The stream was reset.
+    Reset(ResetReason),
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("closed"),
+            Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::Reset(reason) => reason.fmt(f),
+        }
+    }
 }
 
 impl<E> Streams<E> {
@@ -156,7 +179,10 @@ impl<E> Streams<E> {
                             warn!(stream = %id, %reason, "stream reset");
                         }
                     }
-                    self.close(id);
+                    if let Some(stream) = self.streams.remove(&id) {
+                        let closing = Closing::Reset(reason);
+                        return Some(Change::Closed(id, stream.traffic(), closing));
+                    }
                 }
             }
         }
@@ -195,7 +221,9 @@ impl<E> Streams<E> {
 
     fn close(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.remove(&id) {
-            self.changes.push(Change::Closed(id, stream.traffic()));
+            let traffic = stream.traffic();
+            let closing = stream.into_failure().map_or(Closing::Done, Closing::Broken);
+            self.changes.push(Change::Closed(id, traffic, closing));
         }
     }
 }

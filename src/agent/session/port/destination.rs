@@ -1,6 +1,7 @@
 //! Where the connections of a port session go: resolved once, so that a name which changes its mind
 //! later leads nowhere else.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,14 @@ pub(super) enum Destination {
     },
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) socket: Socket,
+    /// The address or path that it leads to.
+    pub(super) to: String,
 }
 
 /// Why there is no destination.
@@ -79,13 +88,28 @@ impl Destination {
     }
 
     /// Connects; the error is that of the first address.
-    pub(super) async fn dial(&self) -> Result<Socket, DialError> {
+    pub(super) async fn dial(&self) -> Result<Dialled, DialError> {
         match self {
             Self::Tcp { addresses, first } => dial_first(addresses, first).await,
-            Self::Unix(path) => dial_unix(path).await.map_err(|source| DialError {
-                to: path.display().to_string(),
-                source,
-            }),
+            Self::Unix(path) => {
+                let to = path.display().to_string();
+                match dial_unix(path).await {
+                    Ok(socket) => Ok(Dialled { socket, to }),
+                    Err(source) => Err(DialError { to, source }),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { addresses, .. } => {
+                let addresses = addresses.iter().map(ToString::to_string);
+                f.write_str(&addresses.collect::<Vec<_>>().join(", "))
+            }
+            Self::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -131,7 +155,7 @@ async fn lookup(host: &str, port: u16, denied: &DenyList) -> Result<Vec<SocketAd
     Ok(addresses)
 }
 
-async fn dial_first(addresses: &[SocketAddr], first: &AtomicUsize) -> Result<Socket, DialError> {
+async fn dial_first(addresses: &[SocketAddr], first: &AtomicUsize) -> Result<Dialled, DialError> {
     let deadline = Instant::now() + DIAL_TIMEOUT;
     let start = first.load(Ordering::Relaxed);
     let mut failure = None;
@@ -140,7 +164,10 @@ async fn dial_first(addresses: &[SocketAddr], first: &AtomicUsize) -> Result<Soc
         match dial_tcp(address, deadline).await {
             Ok(stream) => {
                 first.store(index, Ordering::Relaxed);
-                return Ok(Socket::Tcp(stream));
+                return Ok(Dialled {
+                    socket: Socket::Tcp(stream),
+                    to: address.to_string(),
+                });
             }
             Err(source) => {
                 let to = address.to_string();

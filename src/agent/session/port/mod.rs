@@ -8,8 +8,10 @@
 //! ```
 //!
 //! `properties` reads the document; `destination` resolves the target once, past the `deny_list`,
-//! and dials it; `multiplexed` drives many connections; `single` does with one at a time.
+//! and dials it; `multiplexed` drives many connections; `single` does with one at a time; `account`
+//! tells the audit log of each.
 
+mod account;
 mod deny_list;
 mod destination;
 mod multiplexed;

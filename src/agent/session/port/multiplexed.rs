@@ -5,6 +5,7 @@
 //! takes their bytes, the session is sent from while the data channel takes payloads, and payloads
 //! are taken from the data channel while the session has room for them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::select;
@@ -14,6 +15,7 @@ use tracing::{debug, info};
 use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::task::Session;
+use super::account::Account;
 use super::destination::{Destination, DialError};
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
 use crate::protocol::wire::Payload;
@@ -49,19 +51,14 @@ struct Totals {
     traffic: Traffic,
 }
 
-impl Totals {
-    fn count(&mut self, id: StreamId, traffic: Traffic) {
-        debug!(stream = %id, up = traffic.up, down = traffic.down, "stream closed");
-        self.traffic.add(traffic);
-    }
-}
-
 /// A session whose streams are forwarded.
 pub(super) struct Multiplexed<'a> {
     session: &'a Session,
     connection: &'a mut Connection,
     destination: Arc<Destination>,
     streams: Streams<DialError>,
+    /// What the audit log will be told of each.
+    accounts: HashMap<StreamId, Account>,
     /// Streams whose destination could not be reached, of which the client is not told yet.
     errors_due: usize,
     /// Whether the data channel takes nothing for now.
@@ -91,6 +88,7 @@ impl<'a> Multiplexed<'a> {
             connection,
             destination: Arc::new(destination),
             streams: Streams::new(settings),
+            accounts: HashMap::new(),
             errors_due: 0,
             is_blocked: false,
             totals: Totals::default(),
@@ -108,8 +106,10 @@ impl<'a> Multiplexed<'a> {
                 break broken(&error);
             }
         };
-        for (id, traffic) in self.streams.close_all() {
-            self.totals.count(id, traffic);
+        let reason = end.for_record().reason;
+        let open: Vec<_> = self.streams.close_all().collect();
+        for (id, traffic) in open {
+            self.close(id, traffic, &reason);
         }
         let Totals {
             streams,
@@ -210,16 +210,25 @@ impl<'a> Multiplexed<'a> {
             Change::Opened(id) => {
                 debug!(stream = %id, "stream opened");
                 self.totals.streams += 1;
-                let destination = Arc::clone(&self.destination);
-                self.streams
-                    .dial(id, async move { destination.dial().await });
+                let account = Account::open(&self.destination);
+                self.streams.dial(id, account.dial());
+                self.accounts.insert(id, account);
             }
-            Change::Closed(id, traffic) => self.totals.count(id, traffic),
+            Change::Closed(id, traffic, closing) => self.close(id, traffic, &closing.to_string()),
             Change::Unreachable(id, error) => {
-                debug!(stream = %id, error = in_one_line(&error), "no connection");
                 self.errors_due += 1;
                 self.totals.unreachable += 1;
+                self.close(id, Traffic::default(), &in_one_line(&error));
             }
+        }
+    }
+
+    fn close(&mut self, id: StreamId, traffic: Traffic, outcome: &str) {
+        let Traffic { up, down } = traffic;
+        debug!(stream = %id, up, down, outcome, "stream closed");
+        self.totals.traffic.add(traffic);
+        if let Some(account) = self.accounts.remove(&id) {
+            account.close(self.session, traffic, outcome);
         }
     }
 

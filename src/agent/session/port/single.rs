@@ -16,6 +16,7 @@ use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::input::Input;
 use super::super::task::Session;
+use super::account::Account;
 use super::destination::{Destination, DialError};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
@@ -72,8 +73,13 @@ pub(super) struct Single<'a> {
     buffer: BytesMut,
     /// Whether the client said that it writes no more.
     client_finished: bool,
-    connections: u64,
+    /// What the audit log will be told of the connection.
+    account: Option<Account>,
+    /// Bytes of the connection.
     traffic: Traffic,
+    connections: u64,
+    /// Bytes of the connections that ended.
+    total: Traffic,
 }
 
 impl<'a> Single<'a> {
@@ -93,8 +99,10 @@ impl<'a> Single<'a> {
             input: Input::default(),
             buffer: BytesMut::new(),
             client_finished: false,
-            connections: 0,
+            account: None,
             traffic: Traffic::default(),
+            connections: 0,
+            total: Traffic::default(),
         };
         single.dial();
         single
@@ -112,10 +120,11 @@ impl<'a> Single<'a> {
                 break end;
             }
         };
+        self.close_account(&end.for_record().reason);
         info!(
             connections = self.connections,
-            up = self.traffic.up,
-            down = self.traffic.down,
+            up = self.total.up,
+            down = self.total.down,
             "forwarding ended"
         );
         end
@@ -255,7 +264,7 @@ impl<'a> Single<'a> {
             }
             (Err(error), Manner::InTurn) => {
                 debug!(%error, "the destination broke the connection");
-                self.hang_up("it broke");
+                self.hang_up(&format!("the connection broke: {error}"));
                 Ok(())
             }
         }
@@ -264,16 +273,26 @@ impl<'a> Single<'a> {
     fn dial(&mut self) {
         debug!("connection opens");
         self.connections += 1;
-        let destination = Arc::clone(&self.destination);
-        self.link = Link::Dialing(Box::pin(async move { destination.dial().await }));
+        let account = Account::open(&self.destination);
+        self.link = Link::Dialing(Box::pin(account.dial()));
+        self.account = Some(account);
     }
 
     /// Forgets the connection and what was meant for it.
-    fn hang_up(&mut self, reason: &'static str) {
+    fn hang_up(&mut self, reason: &str) {
         let Traffic { up, down } = self.traffic;
         debug!(reason, up, down, "connection closed");
+        self.close_account(reason);
         self.link = Link::None;
         self.input.clear();
+    }
+
+    fn close_account(&mut self, reason: &str) {
+        let traffic = std::mem::take(&mut self.traffic);
+        self.total.add(traffic);
+        if let Some(account) = self.account.take() {
+            account.close(self.session, traffic, reason);
+        }
     }
 
     /// Writes what the client sent before it ended its side, as long as that may take.

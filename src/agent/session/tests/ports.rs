@@ -1,5 +1,6 @@
 //! Port sessions: real connections behind the agent, our own mux or a plugin's raw messages before it.
 
+mod audit;
 mod endings;
 mod limits;
 mod multiplexed;

@@ -1,0 +1,146 @@
+//! What the audit log says of connections.
+
+use serde_json::Value;
+
+use super::targets::{Target, break_off, closed_port, raw, read_exact, write};
+use super::tunnel::Tunnel;
+use crate::agent::session::tests::audit::Audited;
+use crate::agent::transcript::Transcript;
+use crate::protocol::wire::PeerFeatures;
+use crate::protocol::wire::payload::Flag;
+
+#[tokio::test]
+async fn every_stream_is_told_once_at_its_end() {
+    let mut audited = Audited::new();
+    let target = Target::new().await;
+    let mut world = audited.world(Transcript::new(None));
+    let mut tunnel = Tunnel::to(&mut world, target.port).await;
+    let closed = tunnel.open().await;
+    let mut connection = target.accept().await;
+    tunnel.write(closed, b"up").await;
+    read_exact(&mut connection, 2).await;
+    write(&mut connection, b"down").await;
+    tunnel.read(closed, 4).await;
+    drop(connection);
+    tunnel.finish(closed).await;
+    tunnel.read_to_end(closed).await;
+    let broken = tunnel.open().await;
+    let mut connection = target.accept().await;
+    tunnel.write(broken, b"x").await;
+    read_exact(&mut connection, 1).await;
+    break_off(connection);
+    tunnel.finish(broken).await;
+    tunnel.read_to_end(broken).await;
+    let open = tunnel.open().await;
+    let mut open_connection = target.accept().await;
+    tunnel.write(open, b"x").await;
+    read_exact(&mut open_connection, 1).await;
+
+    let ending = crate::protocol::wire::Payload::Flag(Flag::TerminateSession);
+    tunnel.client.send(ending).await;
+    tunnel.client.ignore_the_rest();
+    world.outcome().await;
+
+    let lines = audited.lines().await;
+    let names: Vec<&str> = lines.iter().map(|line| text(line, "event")).collect();
+    let connections = ["connection"; 3];
+    assert_eq!(names[0], "session-started");
+    assert_eq!(names[1..4], connections);
+    assert_eq!(names[4..], ["session-ended"]);
+    assert_eq!(
+        text(&lines[0], "target"),
+        format!("localhost:{}", target.port)
+    );
+    let address = format!("127.0.0.1:{}", target.port);
+    for line in &lines[1..4] {
+        assert_eq!(text(line, "target"), address);
+        assert!(text(line, "opened").ends_with('Z'));
+        assert!(line["seconds"].as_f64().unwrap() < 60.0);
+    }
+    assert_eq!((&lines[1]["up"], &lines[1]["down"]), (&2.into(), &4.into()));
+    assert_eq!(text(&lines[1], "outcome"), "closed");
+    assert!(text(&lines[2], "outcome").starts_with("the connection broke: "));
+    assert_eq!(text(&lines[3], "outcome"), "the client ended the session");
+}
+
+#[tokio::test]
+async fn refused_stream_is_told_with_its_error() {
+    let mut audited = Audited::new();
+    let (_socket, port) = closed_port();
+    let mut world = audited.world(Transcript::new(None));
+    let mut tunnel = Tunnel::to(&mut world, port).await;
+    let stream = tunnel.open().await;
+    tunnel.read_to_end(stream).await;
+    tunnel.client.close_session();
+    tunnel.client.ignore_the_rest();
+    world.outcome().await;
+
+    let lines = audited.lines().await;
+
+    assert_eq!(text(&lines[1], "event"), "connection");
+    assert!(text(&lines[1], "target").contains(&format!("127.0.0.1:{port}")));
+    assert!(
+        text(&lines[1], "outcome").contains("refused"),
+        "{}",
+        lines[1]
+    );
+}
+
+#[tokio::test]
+async fn raw_stream_is_told_with_its_bytes() {
+    let mut audited = Audited::new();
+    let target = Target::new().await;
+    let mut world = audited.world(Transcript::new(None));
+    world.start("alice-1", raw(target.port));
+    let mut client = world.attach(PeerFeatures::ours()).await;
+    let mut connection = target.accept().await;
+    client.type_text("question").await;
+    read_exact(&mut connection, 8).await;
+    write(&mut connection, b"answer\n").await;
+    client.wait_for("answer\n").await;
+    drop(connection);
+    client.ignore_the_rest();
+    world.outcome().await;
+
+    let lines = audited.lines().await;
+
+    let [_started, connection, ended] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(
+        text(connection, "target"),
+        format!("127.0.0.1:{}", target.port)
+    );
+    assert_eq!(
+        (&connection["up"], &connection["down"]),
+        (&8.into(), &7.into())
+    );
+    let reason = "the destination closed the connection";
+    assert_eq!(text(connection, "outcome"), reason);
+    assert_eq!(text(ended, "reason"), reason);
+}
+
+#[tokio::test]
+async fn raw_stream_that_is_refused_is_told() {
+    let mut audited = Audited::new();
+    let (_socket, port) = closed_port();
+    let mut world = audited.world(Transcript::new(None));
+    world.start("alice-1", raw(port));
+    let client = world.attach(PeerFeatures::ours()).await;
+    client.ignore_the_rest();
+    world.outcome().await;
+
+    let lines = audited.lines().await;
+
+    assert_eq!(text(&lines[1], "event"), "connection");
+    assert!(
+        text(&lines[1], "outcome").contains("refused"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(lines[2]["status"], "Failed");
+}
+
+fn text<'a>(line: &'a Value, name: &str) -> &'a str {
+    line[name].as_str().unwrap()
+}
