@@ -29,6 +29,4 @@ pub use outbox::Outbox;
 pub use task::open;
 
 #[cfg(test)]
-mod test_gateway;
-#[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Opening channels against a gateway on loopback, with real calls, TLS and WebSockets.
 
+mod gateway;
+
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -8,13 +10,13 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_util::sync::CancellationToken;
 
-use super::test_gateway::{Gateway, Mood, Seen};
 use super::{DataChannels, Settings, Status, open};
 use crate::protocol::wire::task::{TaskComplete, TaskStatus};
 use crate::protocol::wire::{Message, SessionId};
 use crate::runtime::backoff::Backoff;
 use crate::transport::websocket::Socket;
 use crate::transport::{ConnectError, Connected, Connector};
+use gateway::{Gateway, Mood, Seen};
 
 #[tokio::test]
 async fn control_channel_opens_as_the_reference_does() {

@@ -1,10 +1,12 @@
 //! Whole sessions: supervisor, real shells, real channels over sockets in memory, our own client.
 
 mod audit;
+mod client;
 mod command;
 mod encryption;
 mod ending;
 mod harness;
+mod interactive;
 mod ports;
 mod starting;
 mod terminal;

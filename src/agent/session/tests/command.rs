@@ -1,8 +1,8 @@
-//! Commands: on a terminal, and without one.
+//! Commands without a terminal.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -14,64 +14,6 @@ use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::session_document::StoredParameter;
 use crate::protocol::wire::task::TaskStatus;
 use crate::protocol::wire::{Message, PayloadType, PeerFeatures};
-
-#[tokio::test]
-async fn interactive_command_runs_on_a_terminal_and_ends_with_its_exit_status() {
-    let mut world = World::new();
-    let script = "test -t 0 && stty -a | grep -o ' echo '; read line; echo \"got $line\"; exit 5";
-    world.start("alice-1", interactive(script));
-    let mut client = world.attach(PeerFeatures::ours()).await;
-
-    client.resize(80, 24).await;
-    client.wait_for(" echo ").await;
-    client.type_text("typed\n").await;
-
-    client.wait_for("got typed\r\n").await;
-    assert_eq!(client.wait_for_exit().await, 5);
-    client.ignore_the_rest();
-    let outcome = world.outcome().await;
-    assert_eq!(
-        (outcome.status, outcome.exit_code),
-        (TaskStatus::Success, Some(5))
-    );
-}
-
-#[tokio::test]
-async fn interactive_command_gets_no_profile() {
-    let mut world = World::new();
-    let mut document = interactive("echo done");
-    document["inputs"] = json!({"shellProfile": {"linux": "echo profile"}});
-    world.start("alice-1", document);
-    let mut client = world.attach(PeerFeatures::ours()).await;
-
-    client.resize(80, 24).await;
-    client.wait_for_exit().await;
-
-    assert_eq!(client.seen, "done\r\n");
-}
-
-#[tokio::test]
-async fn interactive_command_starts_with_the_size_of_the_client() {
-    let mut world = World::new();
-    world.start("alice-1", interactive("stty size"));
-    let mut client = world.attach(PeerFeatures::ours()).await;
-
-    client.resize(99, 33).await;
-
-    client.wait_for("33 99\r\n").await;
-}
-
-#[tokio::test]
-async fn interactive_command_does_not_wait_for_a_client_that_waits_for_output() {
-    let mut world = World::new();
-    world.start("alice-1", interactive("stty size"));
-    let mut client = world.attach(PeerFeatures::default()).await;
-    let began = Instant::now();
-
-    client.wait_for("24 80\r\n").await;
-
-    assert!(began.elapsed() < Duration::from_secs(1), "it is awaited");
-}
 
 #[tokio::test]
 async fn command_streams_its_output_merged_in_order_and_reads_nothing() {
@@ -482,10 +424,6 @@ async fn command_does_not_start_before_the_client_has_agreed() {
     assert!(!file.exists());
 }
 
-fn interactive(commands: &str) -> Value {
-    document("InteractiveCommands", commands)
-}
-
 /// These words, quoted.
 fn command(words: &[&str]) -> Value {
     command_line(&shell_words::join(words))
@@ -504,7 +442,7 @@ fn separate(script: &str, output: &str, error: &str) -> Value {
     document
 }
 
-fn document(session_type: &str, commands: &str) -> Value {
+pub(super) fn document(session_type: &str, commands: &str) -> Value {
     json!({
         "schemaVersion": "1.0", "sessionType": session_type,
         "properties": {"linux": {"commands": commands}},

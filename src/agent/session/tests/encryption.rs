@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::harness::{Client, World, soon};
+use super::client::Client;
+use super::harness::{World, soon};
 use crate::agent::session::{Keys, Settings};
 use crate::agent::transcript::Transcript;
 use crate::protocol::channel::{DataKey, Event, KeyRequest};

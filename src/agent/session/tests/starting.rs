@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::harness::{AgentSide, Client, World, command_document, id, shell_document, soon, start};
+use super::client::Client;
+use super::harness::{AgentSide, World, command_document, id, shell_document, soon, start};
 use crate::agent::session::{DataChannelSource, Settings};
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::control::{SessionState, StartRefused};

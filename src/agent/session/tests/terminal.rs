@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::harness::{AgentSide, Client, World, command_document, id, shell_document, soon};
+use super::client::Client;
+use super::harness::{AgentSide, World, command_document, id, shell_document, soon};
 use crate::agent::session::DataChannelSource;
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::task::TaskStatus;

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::select;
 
 use super::targets::forwarding;
-use crate::agent::session::tests::harness::{Client, World, soon};
+use crate::agent::session::tests::client::Client;
+use crate::agent::session::tests::harness::{World, soon};
 use crate::protocol::mux::{Event, KeepAlive, Role, Session, Settings, StreamId};
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::{Payload, PeerFeatures};
