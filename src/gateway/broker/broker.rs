@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, info, info_span, warn};
+use tracing::{info, info_span, warn};
 
 use super::hub::Hub;
 use super::ledger::ledger;
@@ -208,19 +208,15 @@ impl Broker {
         self.hub.registry.handle(node_id).is_some()
     }
 
-    /// Closes everything of a node that was deregistered.
-    pub fn disconnect_node(&self, node_id: &str) {
+    /// Closes everything of a node that was deregistered: afterwards it takes no session, and a
+    /// control channel that opens just then finds that the store knows it no more.
+    pub async fn disconnect_node(&self, node_id: &str) {
         let reason = "The node was deregistered.";
-        let sessions = self.hub.sessions_of(node_id);
-        let hub = Arc::clone(&self.hub);
-        let node_id = node_id.to_owned();
-        self.hub.spawn(Span::current(), async move {
-            for session in sessions {
-                // One that has ended meanwhile needs no word.
-                let _ = session.send(Command::Terminate { reason }).await;
-            }
-            hub.registry.close(&node_id, "the node was deregistered");
-        });
+        for session in self.hub.sessions_of(node_id) {
+            // One that has ended meanwhile needs no word.
+            let _ = session.send(Command::Terminate { reason }).await;
+        }
+        self.hub.registry.close(node_id, control::DEREGISTERED);
     }
 
     /// Makes the token for a control channel of `node_id`.

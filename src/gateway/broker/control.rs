@@ -31,6 +31,9 @@ use crate::transport::Socket;
 /// leave nothing of a session.
 const TELL_WITHIN: Duration = Duration::from_secs(3600);
 
+/// Why the control channel of a node that was deregistered is closed.
+pub(super) const DEREGISTERED: &str = "the node was deregistered";
+
 /// Serves a control channel of `node_id` until it ends.
 pub(super) async fn serve(hub: Arc<Hub>, node_id: String, mut socket: Socket) {
     let opened = hub
@@ -43,6 +46,12 @@ pub(super) async fn serve(hub: Arc<Hub>, node_id: String, mut socket: Socket) {
         return;
     }
     let mut end = hub.registry.connect(&node_id);
+    if is_deregistered(&hub, &node_id).await {
+        hub.registry.close(&node_id, DEREGISTERED);
+        info!("control channel is refused, the node was deregistered");
+        super::link::close(socket, CloseCode::Policy, DEREGISTERED).await;
+        return;
+    }
     info!("control channel is open");
     let mut channel = Channel {
         link: Link::new(socket, Instant::now()),
@@ -75,6 +84,18 @@ async fn open(hub: &Hub, node_id: &str, socket: &mut Socket) -> Result<(), OpenE
     }
     debug!(agent_version = open.agent_version, "control channel opens");
     Ok(())
+}
+
+/// Whether the node was deregistered since its token was made. Asked with the channel in the
+/// registry already, so that either this or the deregistration finds the other.
+async fn is_deregistered(hub: &Hub, node_id: &str) -> bool {
+    match hub.store.node(node_id).await {
+        Ok(node) => node.is_none(),
+        Err(error) => {
+            warn!(%error, "whether the node is registered is not known");
+            false
+        }
+    }
 }
 
 /// An agent that was away does not know that its sessions are over.

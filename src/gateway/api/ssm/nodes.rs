@@ -208,7 +208,7 @@ pub(super) async fn deregister(
         let text = format!("{node_id} is not a registered node.");
         return Err(ApiError::new("InvalidInstanceId", text));
     }
-    state.broker.disconnect_node(&node_id);
+    state.broker.disconnect_node(&node_id).await;
     info!(node = node_id, "node deregistered");
     Ok(DeregisterResult {})
 }

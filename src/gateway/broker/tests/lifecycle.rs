@@ -371,9 +371,9 @@ async fn result_from_another_node_does_not_end_a_session() {
     let world = World::new().await;
     let (id, _control, mut agent, mut client) = world.session().await;
     let broker = &world.broker;
-    let token = broker.create_control_channel("mi-2");
+    let token = broker.create_control_channel(OTHER_NODE);
     let (mut other, socket) = Peer::pair().await;
-    broker.serve_control_channel("mi-2".into(), async { Some(socket) });
+    broker.serve_control_channel(OTHER_NODE.into(), async { Some(socket) });
     let open = format!(r#"{{"MessageSchemaVersion":"1.0","TokenValue":"{token}"}}"#);
     other.send_frame(Frame::text(open)).await;
 
@@ -465,13 +465,25 @@ async fn deregistered_node_loses_its_channels_and_sessions() {
     let world = World::new().await;
     let (_, mut control, _agent, mut client) = world.session().await;
 
-    world.broker.disconnect_node(NODE);
+    world.broker.disconnect_node(NODE).await;
 
     assert_eq!(
         client.expect_closed().await.output,
         "The node was deregistered."
     );
     assert_eq!(control.close_reason().await, "the node was deregistered");
+    assert!(!world.broker.is_connected(NODE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_of_a_deregistered_node_opens_no_control_channel() {
+    let world = World::new().await;
+    let token = world.broker.create_control_channel(NODE);
+    world.store.deregister_node(NODE).await.unwrap();
+
+    let mut late = world.control_with(&token).await;
+
+    assert_eq!(late.close_reason().await, "the node was deregistered");
     assert!(!world.broker.is_connected(NODE));
 }
 

@@ -1,6 +1,6 @@
 //! A broker with an agent and a client to talk to.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -28,6 +28,7 @@ use crate::transport::Socket;
 use crate::transport::websocket::accept_upgraded;
 
 pub(super) const NODE: &str = "mi-0123456789abcdef0";
+pub(super) const OTHER_NODE: &str = "mi-0123456789abcdef1";
 pub(super) const OWNER: &str = "arn:aws:iam::000000000000:user/alice";
 /// What a stream between stand-in and broker holds.
 const STREAM: usize = 64 << 10;
@@ -43,7 +44,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        Self::on(Store::open_in_memory().unwrap()).await
+        let store = Store::open_in_memory().unwrap();
+        for node in [NODE, OTHER_NODE] {
+            let created = store.create_node_access_key("node", node, SystemTime::now());
+            created.await.unwrap();
+        }
+        Self::on(store).await
     }
 
     pub(super) async fn on(store: Store) -> Self {
