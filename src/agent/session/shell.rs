@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::select;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
@@ -257,6 +258,8 @@ impl Running {
                 let bytes = self.boundary.push(bytes);
                 self.keep(bytes).await;
                 self.send_piece().await;
+                // Others have their turn between two reads of bulk output.
+                yield_now().await;
             }
             Event::Room => self.send_piece().await,
             Event::Over => self.input.close(),
