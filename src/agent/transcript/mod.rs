@@ -18,6 +18,7 @@ mod cast;
 mod digest;
 mod entry;
 mod file_sink;
+mod gateway_uploader;
 mod recorder;
 mod seal;
 mod shelf;
@@ -34,6 +35,7 @@ mod writer;
 
 pub use digest::{Digest, NoDigest};
 pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings};
+pub use gateway_uploader::GatewayUploader;
 pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
