@@ -1,12 +1,15 @@
 //! The client: one call to Systems Manager, KMS or the message gateway, signed and retried.
 
+mod draft;
+mod upload;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use jiff::fmt::rfc2822;
 use serde::Serialize;
@@ -23,6 +26,8 @@ use super::retry::{Attempts, Verdict};
 use super::signer::{Parts, Scope, SignError, sign_with_credentials, sign_with_node_key};
 use super::skew::Skew;
 use crate::runtime::proxy;
+
+use draft::Draft;
 
 /// Time for one attempt of a Systems Manager call.
 const SSM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,10 +110,10 @@ impl Service {
     }
 
     /// The status of its successes.
-    fn success(self) -> StatusCode {
+    fn success(self) -> &'static [StatusCode] {
         match self {
-            Self::Ssm | Self::Kms => StatusCode::OK,
-            Self::Messages => StatusCode::CREATED,
+            Self::Ssm | Self::Kms => &[StatusCode::OK],
+            Self::Messages => &[StatusCode::CREATED],
         }
     }
 }
@@ -128,30 +133,6 @@ enum Authority<'a> {
     Nobody,
     Credentials,
     Node(NodeSigner<'a>),
-}
-
-/// A request as it is before it is signed.
-struct Draft<'a> {
-    operation: &'a str,
-    service: Service,
-    url: Url,
-    content_type: &'static str,
-    /// The operation as AWS JSON names it.
-    target: Option<String>,
-    body: Bytes,
-}
-
-impl Draft<'_> {
-    /// Headers that are signed, lower-case names in alphabetical order.
-    fn headers(&self) -> Vec<(&'static str, &str)> {
-        let mut headers = vec![("content-type", self.content_type)];
-        headers.extend(
-            self.target
-                .as_deref()
-                .map(|target| ("x-amz-target", target)),
-        );
-        headers
-    }
 }
 
 impl Client {
@@ -279,7 +260,10 @@ impl Client {
         let draft = Draft {
             operation: path,
             service: Service::Messages,
+            method: "POST",
             url: url.map_err(|error| address(path, &error))?,
+            timeout: Service::Messages.timeout(),
+            success: Service::Messages.success(),
             content_type: JSON,
             target: None,
             body: json.into(),
@@ -316,7 +300,10 @@ impl Client {
         Ok(Draft {
             operation,
             service,
+            method: "POST",
             url: self.shared.base(service).clone(),
+            timeout: service.timeout(),
+            success: service.success(),
             content_type: JSON_1_1,
             target: Some(format!("{prefix}.{operation}")),
             body: body.into(),
@@ -374,7 +361,7 @@ impl Client {
     ) -> Result<(Response<Bytes>, bool), CallError> {
         let request = self.sign_draft(draft, authority).await?;
         let route = self.shared.route(draft.service);
-        let answer = route.exchange(request, draft.service.timeout()).await;
+        let answer = route.exchange(request, draft.timeout).await;
         let answer = answer.map_err(|cause| CallError::Network {
             operation: draft.operation.to_owned(),
             cause,
@@ -391,7 +378,7 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, CallError> {
         let headers = draft.headers();
         let parts = Parts {
-            method: "POST",
+            method: draft.method,
             url: &draft.url,
             headers: &headers,
             body: &draft.body,
@@ -400,7 +387,7 @@ impl Client {
             .sign(draft.operation, parts, draft.service, authority)
             .await?;
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(draft.method)
             .uri(draft.url.as_str())
             .header(USER_AGENT, OUR_USER_AGENT);
         for (name, value) in headers {
@@ -456,7 +443,7 @@ impl fmt::Debug for Client {
 }
 
 fn judge_answer(draft: &Draft<'_>, answer: &Response<Bytes>) -> Result<(), CallError> {
-    if answer.status() == draft.service.success() {
+    if draft.success.contains(&answer.status()) {
         return Ok(());
     }
     Err(CallError::refusal(

@@ -22,7 +22,9 @@ use super::{Client, Endpoints};
 /// A request that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) method: http::Method,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -179,7 +181,9 @@ async fn answer(
     let service = service_fn(|request: Request<Incoming>| async {
         let (parts, body) = request.into_parts();
         let request = Seen {
+            method: parts.method,
             path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
             body: body.collect().await.unwrap().to_bytes(),
         };

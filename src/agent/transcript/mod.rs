@@ -18,6 +18,7 @@ mod cast;
 mod digest;
 mod entry;
 mod file_sink;
+mod gateway_uploader;
 mod recorder;
 mod seal;
 mod shelf;
@@ -28,14 +29,17 @@ mod spool;
     reason = "the main type lives in a file named after it"
 )]
 mod transcript;
+mod uploader;
 mod verify;
 mod writer;
 
 pub use digest::{Digest, NoDigest};
 pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings};
+pub use gateway_uploader::GatewayUploader;
 pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
+pub use uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader};
 pub use verify::{Examined, Verdict, VerifyError, verify};
 
 #[cfg(test)]
