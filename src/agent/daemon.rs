@@ -19,7 +19,7 @@ use super::control::{
 };
 use super::keys::Kms;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
-use super::transcript::{RecordedFile, Transcript};
+use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript};
 use super::{health, identity, setup};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::{Recording, TaskComplete};
@@ -179,8 +179,32 @@ async fn report(mut outcomes: mpsc::Receiver<Outcome>, outbox: Outbox, node_id: 
         let id = outcome.session_id.as_str();
         let mut result = TaskComplete::new(id, &node_id, outcome.status, &outcome.output);
         result.exit_code = outcome.exit_code;
+        for copy in &outcome.recording.copies {
+            name_place(&mut result, copy);
+        }
         result.recordings = outcome.recording.files.iter().map(recording).collect();
         outbox.complete(result).await;
+    }
+}
+
+/// Names where a service keeps the record, as the reference does: whether or not all of it is there.
+fn name_place(result: &mut TaskComplete, copy: &RemoteCopy) {
+    let within = |outer: String| {
+        copy.place
+            .strip_prefix(&outer)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    match &copy.destination {
+        Destination::S3 { bucket, .. } => {
+            result.s3_url_suffix = within(format!("s3://{bucket}/"));
+            result.s3_bucket.clone_from(bucket);
+        }
+        Destination::CloudWatch { group, .. } => {
+            result.cwl_stream = within(format!("{group}:"));
+            result.cwl_group.clone_from(group);
+        }
+        Destination::Gateway => {}
     }
 }
 
@@ -235,5 +259,46 @@ async fn sweep(transcript: Transcript, cancel: CancellationToken) {
             () = cancel.cancelled() => return,
             _ = ticks.tick() => transcript.sweep().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transcript::Standing;
+    use super::*;
+    use crate::protocol::wire::task::TaskStatus;
+
+    #[test]
+    fn result_names_the_places_of_the_record() {
+        let mut result = TaskComplete::new("alice-1", "mi-1", TaskStatus::Success, "");
+        let copy = |destination, place: &str| RemoteCopy {
+            service: "a service",
+            destination,
+            place: place.into(),
+            standing: Standing::Continuing,
+        };
+        let (bucket, group) = ("bkt".to_owned(), "/grp".to_owned());
+        let s3 = Destination::S3 {
+            bucket,
+            key_prefix: "a".into(),
+            encrypted: false,
+        };
+        let cloud_watch = Destination::CloudWatch {
+            group,
+            encrypted: false,
+            streaming: true,
+        };
+
+        name_place(&mut result, &copy(s3, "s3://bkt/a/alice-1.log"));
+        name_place(&mut result, &copy(cloud_watch, "/grp:alice-1"));
+
+        assert_eq!(
+            (result.s3_bucket, result.s3_url_suffix),
+            ("bkt".into(), "a/alice-1.log".into())
+        );
+        assert_eq!(
+            (result.cwl_group, result.cwl_stream),
+            ("/grp".into(), "alice-1".into())
+        );
     }
 }
