@@ -154,8 +154,7 @@ impl Follower {
         let deadline = Instant::now() + self.uploader.interval();
         let is_due = news.wait_for(|news| news.ended || news.cost - self.done >= limit);
         let _ = timeout_at(deadline, is_due).await;
-        let ended = news.borrow().ended;
-        ended
+        news.borrow().ended
     }
 
     /// Writes down what was confirmed; returns whether that is everything.

@@ -268,7 +268,7 @@ impl Journal {
 
     /// Neither disk nor memory takes more.
     pub(super) fn refused(&self) {
-        self.break_if(|copy| copy.is_followed());
+        self.break_if(Copy::is_followed);
     }
 
     fn break_if(&self, is_concerned: impl Fn(&Copy) -> bool) {
