@@ -17,3 +17,5 @@ mod programs;
 mod quickstart;
 mod recordings;
 mod sessions;
+mod shell;
+mod uploads;

@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 const LOG_LEVEL: &str = "warn";
 const ANY_PORT: &str = "127.0.0.1:0";
 /// How often it is looked whether something has happened.
-const LOOK: Duration = Duration::from_millis(5);
+pub const LOOK: Duration = Duration::from_millis(5);
 
 /// A running gateway, and the folder of an agent for it.
 pub struct World {

@@ -1,17 +1,13 @@
 //! Sessions and registrations between the programs, and what happens when one of them fails.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use ssm_agent::client::{Ending, Io, Parameters, Session, start_session};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use ssm_agent::client::{Parameters, start_session};
 
-use super::programs::{PATIENCE, World};
+use super::programs::World;
+use super::shell::Shell;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shell_runs_between_separate_programs_and_reports_its_exit_status() {
@@ -127,65 +123,4 @@ async fn configuration_is_checked_as_a_start_would() {
         String::from_utf8_lossy(&odd.stdout).contains("Odd: unknown key"),
         "{odd:?}"
     );
-}
-
-/// A shell whose input and output are held by the test.
-struct Shell {
-    input: DuplexStream,
-    output: DuplexStream,
-    seen: String,
-    run: JoinHandle<Ending>,
-}
-
-impl Shell {
-    async fn open(world: &World, node: &str) -> Self {
-        let started = start_session(&world.client, node, None, &Parameters::new(), Some("test"))
-            .await
-            .unwrap();
-        let (input, theirs_in) = tokio::io::duplex(64 << 10);
-        let (output, theirs_out) = tokio::io::duplex(64 << 10);
-        let io = Io::pipes(theirs_in, theirs_out, tokio::io::sink());
-        let session = Session::new(
-            world.client.clone(),
-            started,
-            Arc::clone(world.client.tls()),
-        );
-        let run =
-            tokio::spawn(async move { session.run(io, &CancellationToken::new()).await.unwrap() });
-        Self {
-            input,
-            output,
-            seen: String::new(),
-            run,
-        }
-    }
-
-    async fn type_text(&mut self, text: &str) {
-        self.input.write_all(text.as_bytes()).await.unwrap();
-    }
-
-    async fn wait_for(&mut self, text: &str) {
-        let read = async {
-            let mut buffer = [0; 4096];
-            while !self.seen.contains(text) {
-                let count = self.output.read(&mut buffer).await.unwrap();
-                assert_ne!(count, 0, "{text:?} did not come, but {:?}", self.seen);
-                self.seen
-                    .push_str(&String::from_utf8_lossy(&buffer[..count]));
-            }
-        };
-        timeout(PATIENCE, read)
-            .await
-            .unwrap_or_else(|_| panic!("{text:?} did not come"));
-    }
-
-    /// Reads what still comes and waits for the end.
-    async fn ending(mut self) -> Ending {
-        let mut rest = Vec::new();
-        let all = async {
-            self.output.read_to_end(&mut rest).await.unwrap();
-            self.run.await.unwrap()
-        };
-        timeout(PATIENCE, all).await.expect("the session ends")
-    }
 }
