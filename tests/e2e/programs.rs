@@ -222,6 +222,13 @@ impl World {
         self.folder.path().join("agent.json")
     }
 
+    /// Changes the agent's configuration, for its next start.
+    pub fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let mut config = serde_json::from_slice(&fs::read(self.config()).unwrap()).unwrap();
+        change(&mut config);
+        fs::write(self.config(), config.to_string()).unwrap();
+    }
+
     fn write_config(&self) {
         let config = json!({
             "Profile": {"ShareCreds": false},

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ssm_agent::protocol::wire::SessionId;
 use tokio::time::{Instant, sleep};
 
@@ -13,7 +13,7 @@ use super::shell::Shell;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateway_has_the_record_that_is_on_the_host() {
-    let (world, node) = World::with_agent().await;
+    let (world, node) = uploading().await;
     let mut shell = Shell::open(&world, &node).await;
     let id = shell.id.clone();
     shell.type_text("seq 20000; echo all''done; exit 9\n").await;
@@ -33,7 +33,7 @@ async fn gateway_has_the_record_that_is_on_the_host() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_agent_leaves_what_it_uploaded_and_its_next_run_brings_the_rest_once() {
-    let (mut world, node) = World::with_agent().await;
+    let (mut world, node) = uploading().await;
     let mut shell = Shell::open(&world, &node).await;
     let id = shell.id.clone();
     shell.type_text("echo fir''st\n").await;
@@ -58,6 +58,18 @@ async fn killed_agent_leaves_what_it_uploaded_and_its_next_run_brings_the_rest_o
         "{cast}"
     );
     until(|| !is_waiting(&world, &id)).await;
+}
+
+/// A gateway, and an agent that uploads its records there.
+async fn uploading() -> (World, String) {
+    let mut world = World::start();
+    let node = world.register().await;
+    world.configure(|config| {
+        config["SsmAgent"]["Transcript"] = json!({"Gateway": {"Enabled": true}});
+    });
+    world.start_agent();
+    world.wait_connected(&node).await;
+    (world, node)
 }
 
 fn cast(world: &World, id: &SessionId) -> Vec<u8> {

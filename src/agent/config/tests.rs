@@ -181,7 +181,7 @@ fn services_that_get_records_are_read() {
         r#"{"SsmAgent":{"Transcript":{
             "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Policy":"fail-closed"},
             "CloudWatch":{"LogGroup":"/grp","Encrypted":true,"Streaming":true,"Policy":"fail-open"},
-            "Gateway":{"Enabled":false,"Policy":"maybe"},
+            "Gateway":{"Enabled":true,"Policy":"maybe"},
             "JournalBytes":5000000,"JournalTotalBytes":6000000}}}"#,
     );
 
@@ -198,7 +198,7 @@ fn services_that_get_records_are_read() {
             streaming: true,
             policy: UploadPolicy::FailOpen,
         },
-        gateway: false,
+        gateway: true,
         gateway_policy: UploadPolicy::FailClosed,
         journal: 5_000_000,
         journal_total: 6_000_000,
@@ -208,14 +208,14 @@ fn services_that_get_records_are_read() {
 }
 
 #[test]
-fn nothing_leaves_the_host_unless_the_configuration_or_the_gateway_says_so() {
+fn nothing_leaves_the_host_unless_the_configuration_says_so() {
     let uploads = parse("{}").0.uploads;
 
     assert_eq!(
         (uploads.s3.bucket, uploads.cloud_watch.group),
         <_>::default()
     );
-    assert!(uploads.gateway);
+    assert!(!uploads.gateway);
     assert_eq!(uploads.gateway_policy, UploadPolicy::FailOpen);
     assert_eq!((uploads.journal, uploads.journal_total), (1 << 30, 4 << 30));
 }

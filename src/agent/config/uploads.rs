@@ -20,7 +20,8 @@ pub struct UploadSettings {
     pub s3: S3Settings,
     /// `CloudWatch`: the log group of sessions whose document names none.
     pub cloud_watch: CloudWatchSettings,
-    /// `Gateway.Enabled`: whether a gateway that takes records gets them.
+    /// `Gateway.Enabled`: whether a gateway that takes records gets them. Off by default, as are the
+    /// other services: what people see does not leave a host unasked.
     pub gateway: bool,
     /// `Gateway.Policy`.
     pub gateway_policy: UploadPolicy,
@@ -83,7 +84,7 @@ pub(super) fn read(transcript: &mut Section) -> Result<UploadSettings, ConfigErr
             streaming: cloud_watch.boolean("Streaming", false)?,
             policy: policy(&mut cloud_watch)?,
         },
-        gateway: gateway.boolean("Enabled", true)?,
+        gateway: gateway.boolean("Enabled", false)?,
         gateway_policy: policy(&mut gateway)?,
         journal: transcript.number("JournalBytes", JOURNAL_BYTES, JOURNAL_MIN..=JOURNAL_MAX)?,
         journal_total: transcript.number(
