@@ -8,5 +8,6 @@ mod ending;
 mod harness;
 mod interactive;
 mod ports;
+mod recording;
 mod starting;
 mod terminal;
