@@ -232,7 +232,7 @@ fn sources() -> Vec<PathBuf> {
 fn code() -> Vec<PathBuf> {
     let is_test = |file: &PathBuf| {
         file.iter()
-            .any(|part| part == "tests" || part == "tests.rs" || part == "test_server.rs")
+            .any(|part| part == "tests" || part == "tests.rs")
     };
     let mut files = sources();
     let root = source_root();

@@ -54,7 +54,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::aws::test_server::{Reply, TestServer};
+    use crate::aws::tests::server::{Reply, TestServer};
     use crate::protocol::wire::handshake::EncryptionContext;
 
     #[tokio::test]

@@ -38,7 +38,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::aws::test_server::{Reply, TestServer};
+    use crate::aws::tests::server::{Reply, TestServer};
 
     #[tokio::test]
     async fn parameters_are_asked_for_without_decryption() {

@@ -110,7 +110,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::aws::test_server::{Reply, TestServer};
+    use crate::aws::tests::server::{Reply, TestServer};
 
     #[tokio::test]
     async fn data_key_is_asked_for_with_its_context() {

@@ -18,7 +18,7 @@ mod signer;
 mod skew;
 mod ssm;
 #[cfg(test)]
-pub(crate) mod test_server;
+pub(crate) mod tests;
 
 pub use self::http::{HttpError, RESPONSE_LIMIT};
 pub use chain::{ChainCredentials, default_region, service_endpoint};

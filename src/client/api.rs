@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::aws::StaticCredentials;
-    use crate::aws::test_server::{Reply, TestServer};
+    use crate::aws::tests::server::{Reply, TestServer};
 
     #[tokio::test]
     async fn start_sends_what_was_given_and_nothing_else() {

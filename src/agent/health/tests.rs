@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::aws::test_server::{Reply, Seen, TestServer};
+use crate::aws::tests::server::{Reply, Seen, TestServer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

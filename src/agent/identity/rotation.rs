@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::aws::NoCredentials;
-    use crate::aws::test_server::{Reply, Seen, TestServer};
+    use crate::aws::tests::server::{Reply, Seen, TestServer};
 
     const TOKEN: &str = r#"{"AccessKeyId":"ASIA1","SecretAccessKey":"s","SessionToken":"t","TokenExpirationDate":1795345523,"UpdateKeyPair":false}"#;
 

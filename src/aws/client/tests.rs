@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::aws::credentials::{CredentialFuture, Credentials, NoCredentials, StaticCredentials};
 use crate::aws::http::{HttpError, RESPONSE_LIMIT};
-use crate::aws::test_server::{Reply, TestServer, start_proxy};
+use crate::aws::tests::server::{Reply, TestServer, start_proxy};
 
 #[tokio::test]
 async fn json_call_carries_target_type_and_signature() {

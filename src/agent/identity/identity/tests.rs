@@ -1,5 +1,5 @@
 use super::*;
-use crate::aws::test_server::{Reply, TestServer};
+use crate::aws::tests::server::{Reply, TestServer};
 use crate::aws::{NodeKey, Secret};
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::aws::NoCredentials;
-use crate::aws::test_server::{Reply, Seen, TestServer};
+use crate::aws::tests::server::{Reply, Seen, TestServer};
 
 #[tokio::test]
 async fn first_call_waits_for_the_first_token() {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::aws::Secret;
-use crate::aws::test_server::{Reply, TestServer};
+use crate::aws::tests::server::{Reply, TestServer};
 
 #[tokio::test]
 async fn registration_is_unsigned_and_stored() {

@@ -7,7 +7,7 @@ use crate::agent::transcript::file_sink::FileSink;
 use crate::agent::transcript::file_sink::tests::{about, settings};
 use crate::agent::transcript::shelf::Shelf;
 use crate::agent::transcript::{End, Format, Sink, Verdict, verify};
-use crate::aws::test_server::{Reply, Seen, TestServer};
+use crate::aws::tests::server::{Reply, Seen, TestServer};
 
 #[tokio::test]
 async fn upload_is_the_file_that_the_file_sink_writes() {

@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::credentials::{CredentialSource, StaticCredentials};
-use super::{Client, Endpoints};
+use crate::aws::credentials::{CredentialSource, StaticCredentials};
+use crate::aws::{Client, Endpoints};
 
 /// A request that arrived.
 #[derive(Debug, Clone)]

@@ -1,0 +1,3 @@
+//! What tests of callers of AWS share.
+
+pub(crate) mod server;
