@@ -28,6 +28,7 @@ mod spool;
     reason = "the main type lives in a file named after it"
 )]
 mod transcript;
+mod uploader;
 mod verify;
 mod writer;
 
@@ -36,6 +37,7 @@ pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings
 pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
+pub use uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader};
 pub use verify::{Examined, Verdict, VerifyError, verify};
 
 #[cfg(test)]
