@@ -1,4 +1,4 @@
-//! The client: one call to Systems Manager, KMS or the message gateway, signed and retried.
+//! The client: one call to a service, signed and retried.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time for one attempt of a KMS call: an encrypted session has 15 s for each step of its handshake,
 /// so that there is time for a second attempt.
 const KMS_TIMEOUT: Duration = Duration::from_secs(6);
+/// Time for one attempt of an S3 call: 8 MiB at 1 Mbit/s, and some for the answer.
+const S3_TIMEOUT: Duration = Duration::from_secs(90);
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const JSON: &str = "application/json";
 const OUR_USER_AGENT: HeaderValue =
@@ -49,6 +51,8 @@ struct Shared {
     to_ssm: Route,
     to_kms: Route,
     to_messages: Route,
+    routes: Routes,
+    proxies: proxy::Settings,
     skew: Skew,
 }
 
@@ -58,31 +62,35 @@ impl Shared {
             Service::Ssm => &self.endpoints.ssm,
             Service::Kms => &self.endpoints.kms,
             Service::Messages => &self.endpoints.messages,
+            Service::S3 => &self.endpoints.s3.url,
         }
     }
 
     fn region(&self, service: Service) -> &str {
         match service {
-            Service::Ssm | Service::Kms => &self.endpoints.region,
+            Service::Ssm | Service::Kms | Service::S3 => &self.endpoints.region,
             Service::Messages => &self.endpoints.messages_region,
         }
     }
 
-    fn route(&self, service: Service) -> &Route {
+    /// The way to `url`; each bucket has a host of its own.
+    fn route(&self, service: Service, url: &Url) -> Route {
         match service {
-            Service::Ssm => &self.to_ssm,
-            Service::Kms => &self.to_kms,
-            Service::Messages => &self.to_messages,
+            Service::Ssm => self.to_ssm.clone(),
+            Service::Kms => self.to_kms.clone(),
+            Service::Messages => self.to_messages.clone(),
+            Service::S3 => self.routes.route(url, &self.proxies),
         }
     }
 }
 
 /// Whom a call is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Service {
+pub(super) enum Service {
     Ssm,
     Kms,
     Messages,
+    S3,
 }
 
 impl Service {
@@ -92,6 +100,7 @@ impl Service {
             Self::Ssm => "ssm",
             Self::Kms => "kms",
             Self::Messages => "ssmmessages",
+            Self::S3 => "s3",
         }
     }
 
@@ -101,14 +110,16 @@ impl Service {
             Self::Ssm => SSM_TIMEOUT,
             Self::Kms => KMS_TIMEOUT,
             Self::Messages => MESSAGES_TIMEOUT,
+            Self::S3 => S3_TIMEOUT,
         }
     }
 
-    /// The status of its successes.
-    fn success(self) -> StatusCode {
+    /// Whether this is the status of its successes.
+    fn is_success(self, status: StatusCode) -> bool {
         match self {
-            Self::Ssm | Self::Kms => StatusCode::OK,
-            Self::Messages => StatusCode::CREATED,
+            Self::Ssm | Self::Kms => status == StatusCode::OK,
+            Self::Messages => status == StatusCode::CREATED,
+            Self::S3 => matches!(status, StatusCode::OK | StatusCode::NO_CONTENT),
         }
     }
 }
@@ -124,34 +135,23 @@ pub struct NodeSigner<'a> {
 
 /// Who a call is made by.
 #[derive(Clone, Copy)]
-enum Authority<'a> {
+pub(super) enum Authority<'a> {
     Nobody,
     Credentials,
     Node(NodeSigner<'a>),
 }
 
 /// A request as it is before it is signed.
-struct Draft<'a> {
-    operation: &'a str,
-    service: Service,
-    url: Url,
-    content_type: &'static str,
-    /// The operation as AWS JSON names it.
-    target: Option<String>,
-    body: Bytes,
-}
-
-impl Draft<'_> {
+pub(super) struct Draft<'a> {
+    pub(super) operation: &'a str,
+    pub(super) service: Service,
+    /// The region it is signed for, if not that of the service.
+    pub(super) region: Option<&'a str>,
+    pub(super) method: Method,
+    pub(super) url: Url,
     /// Headers that are signed, lower-case names in alphabetical order.
-    fn headers(&self) -> Vec<(&'static str, &str)> {
-        let mut headers = vec![("content-type", self.content_type)];
-        headers.extend(
-            self.target
-                .as_deref()
-                .map(|target| ("x-amz-target", target)),
-        );
-        headers
-    }
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Bytes,
 }
 
 impl Client {
@@ -176,6 +176,8 @@ impl Client {
             to_ssm: routes.route(&endpoints.ssm, proxies),
             to_kms: routes.route(&endpoints.kms, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
+            routes,
+            proxies: proxies.clone(),
             endpoints,
             tls,
             skew: Skew::default(),
@@ -280,12 +282,15 @@ impl Client {
             operation: path,
             service: Service::Messages,
             url: url.map_err(|error| address(path, &error))?,
-            content_type: JSON,
-            target: None,
+            region: None,
+            method: Method::POST,
+            headers: vec![("content-type", JSON.to_owned())],
             body: json.into(),
         };
-        self.call(&draft, Authority::Credentials, Attempts::signature_only())
-            .await
+        let answer = self
+            .call(&draft, Authority::Credentials, Attempts::signature_only())
+            .await?;
+        Ok(answer.into_body())
     }
 
     /// The headers that a websocket upgrade of `url` at the message gateway needs: `authorization`,
@@ -300,7 +305,9 @@ impl Client {
             headers: &[],
             body: b"",
         };
-        self.sign(url.path(), parts, Service::Messages, Authority::Credentials)
+        let service = Service::Messages;
+        let region = self.shared.region(service);
+        self.sign(url.path(), parts, service, region, Authority::Credentials)
             .await
     }
 
@@ -317,8 +324,12 @@ impl Client {
             operation,
             service,
             url: self.shared.base(service).clone(),
-            content_type: JSON_1_1,
-            target: Some(format!("{prefix}.{operation}")),
+            region: None,
+            method: Method::POST,
+            headers: vec![
+                ("content-type", JSON_1_1.to_owned()),
+                ("x-amz-target", format!("{prefix}.{operation}")),
+            ],
             body: body.into(),
         })
     }
@@ -329,7 +340,7 @@ impl Client {
         authority: Authority<'_>,
     ) -> Result<R, CallError> {
         let attempts = Attempts::of(draft.operation);
-        let answer = self.call(&draft, authority, attempts).await?;
+        let answer = self.call(&draft, authority, attempts).await?.into_body();
         // Some endpoints answer an operation that has no result with no body.
         let json = if answer.is_empty() {
             b"{}"
@@ -339,16 +350,20 @@ impl Client {
         serde_json::from_slice(json).map_err(|cause| decode(draft.operation, "answer", cause))
     }
 
-    async fn call(
+    /// Makes a call as often as `attempts` allow.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn call(
         &self,
         draft: &Draft<'_>,
         authority: Authority<'_>,
         mut attempts: Attempts,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Response<Bytes>, CallError> {
         loop {
             let (failure, clock_changed) = match self.attempt(draft, authority).await {
                 Ok((answer, clock_changed)) => match judge_answer(draft, &answer) {
-                    Ok(()) => return Ok(answer.into_body()),
+                    Ok(()) => return Ok(answer),
                     Err(failure) => (failure, clock_changed),
                 },
                 Err(failure) => (failure, false),
@@ -367,13 +382,13 @@ impl Client {
     }
 
     /// One exchange: the answer, whatever its status, and whether it has corrected the clock.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         draft: &Draft<'_>,
         authority: Authority<'_>,
     ) -> Result<(Response<Bytes>, bool), CallError> {
         let request = self.sign_draft(draft, authority).await?;
-        let route = self.shared.route(draft.service);
+        let route = self.shared.route(draft.service, &draft.url);
         let answer = route.exchange(request, draft.service.timeout()).await;
         let answer = answer.map_err(|cause| CallError::Network {
             operation: draft.operation.to_owned(),
@@ -389,18 +404,25 @@ impl Client {
         draft: &Draft<'_>,
         authority: Authority<'_>,
     ) -> Result<Request<Full<Bytes>>, CallError> {
-        let headers = draft.headers();
+        let headers: Vec<(&str, &str)> = draft
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let region = draft
+            .region
+            .unwrap_or_else(|| self.shared.region(draft.service));
         let parts = Parts {
-            method: "POST",
+            method: draft.method.as_str(),
             url: &draft.url,
             headers: &headers,
             body: &draft.body,
         };
         let signature = self
-            .sign(draft.operation, parts, draft.service, authority)
+            .sign(draft.operation, parts, draft.service, region, authority)
             .await?;
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(&draft.method)
             .uri(draft.url.as_str())
             .header(USER_AGENT, OUR_USER_AGENT);
         for (name, value) in headers {
@@ -418,11 +440,12 @@ impl Client {
         operation: &str,
         parts: Parts<'_>,
         service: Service,
+        region: &str,
         authority: Authority<'_>,
     ) -> Result<HeaderMap, CallError> {
         let scope = |time| Scope {
             service: service.name(),
-            region: self.shared.region(service),
+            region,
             time,
         };
         let signed = match authority {
@@ -456,7 +479,7 @@ impl fmt::Debug for Client {
 }
 
 fn judge_answer(draft: &Draft<'_>, answer: &Response<Bytes>) -> Result<(), CallError> {
-    if answer.status() == draft.service.success() {
+    if draft.service.is_success(answer.status()) {
         return Ok(());
     }
     Err(CallError::refusal(

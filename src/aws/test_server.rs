@@ -22,7 +22,9 @@ use super::{Client, Endpoints};
 /// A request that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -105,6 +107,7 @@ impl TestServer {
             .and_then(|endpoints| endpoints.with_ssm(&url))
             .and_then(|endpoints| endpoints.with_messages(&url))
             .and_then(|endpoints| endpoints.with_kms(&url))
+            .and_then(|endpoints| endpoints.with_s3(&url))
             .unwrap()
     }
 
@@ -179,7 +182,9 @@ async fn answer(
     let service = service_fn(|request: Request<Incoming>| async {
         let (parts, body) = request.into_parts();
         let request = Seen {
+            method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
             body: body.collect().await.unwrap().to_bytes(),
         };
