@@ -53,9 +53,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["gateway::store", "transport", "protocol::wire", "runtime"],
     ),
     (
+        "gateway::recordings",
+        &["gateway::store", "protocol::wire", "runtime"],
+    ),
+    (
         "gateway::api",
         &[
             "gateway::broker",
+            "gateway::recordings",
             "gateway::store",
             "transport",
             "protocol::wire",

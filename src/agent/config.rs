@@ -7,6 +7,7 @@
 
 mod known;
 mod section;
+mod uploads;
 
 use std::io;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use super::args::DEFAULT_CONFIG;
 use section::Section;
+pub use uploads::{CloudWatchSettings, S3Settings, UploadPolicy, UploadSettings};
 
 /// `Ssm.HealthFrequencyMinutes`: 5, allowed 5 to 60, as in the reference.
 const HEALTH_MINUTES: i64 = 5;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub in_container: bool,
     /// How sessions are recorded; `None` if they are not.
     pub transcript: Option<TranscriptSettings>,
+    /// Services that get records, also where nothing is recorded on the host.
+    pub uploads: UploadSettings,
     /// The audit log; `None` if there shall be none.
     pub audit: Option<AuditSettings>,
     /// PEM file with further certificate authorities to trust.
@@ -262,6 +266,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     let mut agent = root.section("Agent")?;
     let mut identity = root.section("Identity")?;
     let mut own = root.section("SsmAgent")?;
+    let (transcript, uploads) = read_transcript(&mut ssm, &mut own)?;
     let settings = Settings {
         profile: Profile {
             share_credentials: profile.boolean("ShareCreds", true)?,
@@ -281,7 +286,8 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
         session: read_session(&mut mgs, &mut kms, &mut own)?,
         in_container: agent.boolean("ContainerMode", false)?,
-        transcript: read_transcript(&mut ssm, &mut own)?,
+        transcript,
+        uploads,
         audit: read_audit(&mut own)?,
         ca_file: path_of(own.text("CaFile")?),
     };
@@ -390,7 +396,7 @@ fn read_addresses(section: &mut Section, key: &str) -> Result<Option<Vec<IpAddr>
 fn read_transcript(
     ssm: &mut Section,
     own: &mut Section,
-) -> Result<Option<TranscriptSettings>, ConfigError> {
+) -> Result<(Option<TranscriptSettings>, UploadSettings), ConfigError> {
     const HOURS: std::ops::RangeInclusive<i64> = 1..=87_600;
     let default_hours = ssm.number("SessionLogsRetentionDurationHours", RETENTION_HOURS, HOURS)?;
     let mut section = own.section("Transcript")?;
@@ -405,8 +411,9 @@ fn read_transcript(
         record_input: section.boolean("RecordInput", false)?,
         spool: section.number("SpoolBytes", SPOOL_BYTES, 64 << 10..=64 << 20)?,
     };
+    let uploads = uploads::read(&mut section)?;
     own.absorb(section);
-    Ok(enabled.then_some(settings))
+    Ok((enabled.then_some(settings), uploads))
 }
 
 fn read_audit(own: &mut Section) -> Result<Option<AuditSettings>, ConfigError> {

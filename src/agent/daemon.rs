@@ -18,8 +18,9 @@ use super::control::{
     self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
 };
 use super::keys::Kms;
+use super::services::RecordServices;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
-use super::transcript::{RecordedFile, Transcript};
+use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploads};
 use super::{health, identity, setup};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::{Recording, TaskComplete};
@@ -30,6 +31,8 @@ use crate::runtime::{lifecycle, systemd};
 const OUTCOME_QUEUE: usize = 64;
 /// How long open sessions get to say good-bye when the agent stops.
 const SESSION_SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long uploads of their records get then; what is left is uploaded after the next start.
+const UPLOAD_SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long everything else gets after that.
 const TASK_SHUTDOWN: Duration = Duration::from_secs(2);
 /// How often old recordings are looked for, as often as the reference at most.
@@ -107,7 +110,18 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         connected_seen,
         cancel.clone(),
     ));
+    let services = Arc::new(RecordServices {
+        client: client.clone(),
+        status: handle.status.clone(),
+    });
+    let uploads = Arc::new(Uploads::new(setup::journal(&settings, &state), services));
+    tasks.spawn(recover(
+        Arc::clone(&uploads),
+        handle.status.clone(),
+        cancel.clone(),
+    ));
     let transcript = Transcript::new(setup::transcript(&settings, &logs));
+    let transcript = transcript.with_uploads(Arc::clone(&uploads));
     tasks.spawn(sweep(transcript.clone(), cancel.clone()));
     tasks.spawn(systemd::feed_watchdog(cancel.clone()));
 
@@ -144,6 +158,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         cancel.clone(),
     );
     dispatch(handle, supervisor, &cancel).await;
+    uploads.shutdown(UPLOAD_SHUTDOWN).await;
 
     audit.record(&Event::AgentStopped);
     audit.close();
@@ -179,8 +194,32 @@ async fn report(mut outcomes: mpsc::Receiver<Outcome>, outbox: Outbox, node_id: 
         let id = outcome.session_id.as_str();
         let mut result = TaskComplete::new(id, &node_id, outcome.status, &outcome.output);
         result.exit_code = outcome.exit_code;
+        for copy in &outcome.recording.copies {
+            name_place(&mut result, copy);
+        }
         result.recordings = outcome.recording.files.iter().map(recording).collect();
         outbox.complete(result).await;
+    }
+}
+
+/// Names where a service keeps the record, as the reference does: whether or not all of it is there.
+fn name_place(result: &mut TaskComplete, copy: &RemoteCopy) {
+    let within = |outer: String| {
+        copy.place
+            .strip_prefix(&outer)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    match &copy.destination {
+        Destination::S3 { bucket, .. } => {
+            result.s3_url_suffix = within(format!("s3://{bucket}/"));
+            result.s3_bucket.clone_from(bucket);
+        }
+        Destination::CloudWatch { group, .. } => {
+            result.cwl_stream = within(format!("{group}:"));
+            result.cwl_group.clone_from(group);
+        }
+        Destination::Gateway => {}
     }
 }
 
@@ -226,6 +265,19 @@ async fn follow_status(
     }
 }
 
+/// Goes on with the uploads of an earlier run, once it is known what the gateway takes.
+async fn recover(
+    uploads: Arc<Uploads>,
+    mut status: watch::Receiver<Status>,
+    cancel: CancellationToken,
+) {
+    let connected = status.wait_for(|status| matches!(status, Status::Connected { .. }));
+    let connected = async { connected.await.is_ok() };
+    if cancel.run_until_cancelled(connected).await == Some(true) {
+        uploads.recover().await;
+    }
+}
+
 /// Deletes old recordings now and then.
 async fn sweep(transcript: Transcript, cancel: CancellationToken) {
     let mut ticks = interval(SWEEP_INTERVAL);
@@ -235,5 +287,46 @@ async fn sweep(transcript: Transcript, cancel: CancellationToken) {
             () = cancel.cancelled() => return,
             _ = ticks.tick() => transcript.sweep().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transcript::Standing;
+    use super::*;
+    use crate::protocol::wire::task::TaskStatus;
+
+    #[test]
+    fn result_names_the_places_of_the_record() {
+        let mut result = TaskComplete::new("alice-1", "mi-1", TaskStatus::Success, "");
+        let copy = |destination, place: &str| RemoteCopy {
+            service: "a service",
+            destination,
+            place: place.into(),
+            standing: Standing::Continuing,
+        };
+        let (bucket, group) = ("bkt".to_owned(), "/grp".to_owned());
+        let s3 = Destination::S3 {
+            bucket,
+            key_prefix: "a".into(),
+            encrypted: false,
+        };
+        let cloud_watch = Destination::CloudWatch {
+            group,
+            encrypted: false,
+            streaming: true,
+        };
+
+        name_place(&mut result, &copy(s3, "s3://bkt/a/alice-1.log"));
+        name_place(&mut result, &copy(cloud_watch, "/grp:alice-1"));
+
+        assert_eq!(
+            (result.s3_bucket, result.s3_url_suffix),
+            ("bkt".into(), "a/alice-1.log".into())
+        );
+        assert_eq!(
+            (result.cwl_group, result.cwl_stream),
+            ("/grp".into(), "alice-1".into())
+        );
     }
 }

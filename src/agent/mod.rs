@@ -11,6 +11,7 @@ pub mod host;
 pub mod identity;
 mod keys;
 mod parameters;
+mod services;
 pub mod session;
 pub mod setup;
 pub mod transcript;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::audit;
-use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings};
+use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings, UploadPolicy};
 use super::host::users::Sudo;
 use super::identity::{self, share};
 use super::session::{self, DenyList, ShellUser};
-use super::transcript;
+use super::transcript::{self, Destination, Policy};
 use crate::aws::Overrides;
 use crate::protocol::channel::Window;
 use crate::runtime::{limits, tls};
@@ -19,6 +19,8 @@ use crate::transport::KeySource;
 
 /// Folder of the recordings in the log folder, unless the configuration names one.
 const RECORDINGS: &str = "sessions";
+/// Folder of the journals in the state folder.
+const SPOOL: &str = "spool";
 /// The audit log in the log folder, unless the configuration names another.
 const AUDIT_LOG: &str = "audit.log";
 
@@ -108,6 +110,7 @@ pub fn session(
             Some(false) => Sudo::Off,
         },
         in_container: settings.in_container,
+        record: record(settings),
         drain: own.drain,
         denied_destinations: own
             .denied_destinations
@@ -118,6 +121,39 @@ pub fn session(
             ..defaults.send_window
         },
         ..defaults
+    }
+}
+
+/// The services that get records.
+fn record(settings: &Settings) -> session::Record {
+    let own = &settings.uploads;
+    let policy = |policy| match policy {
+        UploadPolicy::FailOpen => Policy::FailOpen,
+        UploadPolicy::FailClosed => Policy::FailClosed,
+    };
+    session::Record {
+        s3: (!own.s3.bucket.is_empty()).then(|| Destination::S3 {
+            bucket: own.s3.bucket.clone(),
+            key_prefix: own.s3.key_prefix.clone(),
+            encrypted: own.s3.encrypted,
+        }),
+        s3_policy: policy(own.s3.policy),
+        cloud_watch: (!own.cloud_watch.group.is_empty()).then(|| Destination::CloudWatch {
+            group: own.cloud_watch.group.clone(),
+            encrypted: own.cloud_watch.encrypted,
+            streaming: own.cloud_watch.streaming,
+        }),
+        cloud_watch_policy: policy(own.cloud_watch.policy),
+        gateway: own.gateway.then(|| policy(own.gateway_policy)),
+    }
+}
+
+/// Where records wait for their upload, in the state folder.
+pub fn journal(settings: &Settings, state: &Path) -> transcript::JournalSettings {
+    transcript::JournalSettings {
+        directory: state.join(SPOOL),
+        session_bytes: settings.uploads.journal,
+        total_bytes: settings.uploads.journal_total,
     }
 }
 

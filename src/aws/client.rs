@@ -1,5 +1,8 @@
 //! The client: one call to a service, signed and retried.
 
+mod draft;
+mod upload;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,6 +26,8 @@ use super::retry::{Attempts, Verdict};
 use super::signer::{Parts, Scope, SignError, sign_with_credentials, sign_with_node_key};
 use super::skew::Skew;
 use crate::runtime::proxy;
+
+pub(super) use draft::Draft;
 
 /// Time for one attempt of a Systems Manager call.
 const SSM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,7 +110,7 @@ impl Service {
     }
 
     /// Time for one attempt.
-    fn timeout(self) -> Duration {
+    pub(super) fn timeout(self) -> Duration {
         match self {
             Self::Ssm => SSM_TIMEOUT,
             Self::Kms => KMS_TIMEOUT,
@@ -114,12 +119,12 @@ impl Service {
         }
     }
 
-    /// Whether this is the status of its successes.
-    fn is_success(self, status: StatusCode) -> bool {
+    /// The status of its successes.
+    pub(super) fn success(self) -> &'static [StatusCode] {
         match self {
-            Self::Ssm | Self::Kms => status == StatusCode::OK,
-            Self::Messages => status == StatusCode::CREATED,
-            Self::S3 => matches!(status, StatusCode::OK | StatusCode::NO_CONTENT),
+            Self::Ssm | Self::Kms => &[StatusCode::OK],
+            Self::Messages => &[StatusCode::CREATED],
+            Self::S3 => &[StatusCode::OK, StatusCode::NO_CONTENT],
         }
     }
 }
@@ -139,19 +144,6 @@ pub(super) enum Authority<'a> {
     Nobody,
     Credentials,
     Node(NodeSigner<'a>),
-}
-
-/// A request as it is before it is signed.
-pub(super) struct Draft<'a> {
-    pub(super) operation: &'a str,
-    pub(super) service: Service,
-    /// The region it is signed for, if not that of the service.
-    pub(super) region: Option<&'a str>,
-    pub(super) method: Method,
-    pub(super) url: Url,
-    /// Headers that are signed, lower-case names in alphabetical order.
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Bytes,
 }
 
 impl Client {
@@ -281,9 +273,11 @@ impl Client {
         let draft = Draft {
             operation: path,
             service: Service::Messages,
+            method: Method::POST,
             url: url.map_err(|error| address(path, &error))?,
             region: None,
-            method: Method::POST,
+            timeout: Service::Messages.timeout(),
+            success: Service::Messages.success(),
             headers: vec![("content-type", JSON.to_owned())],
             body: json.into(),
         };
@@ -323,9 +317,11 @@ impl Client {
         Ok(Draft {
             operation,
             service,
+            method: Method::POST,
             url: self.shared.base(service).clone(),
             region: None,
-            method: Method::POST,
+            timeout: service.timeout(),
+            success: service.success(),
             headers: vec![
                 ("content-type", JSON_1_1.to_owned()),
                 ("x-amz-target", format!("{prefix}.{operation}")),
@@ -389,7 +385,7 @@ impl Client {
     ) -> Result<(Response<Bytes>, bool), CallError> {
         let request = self.sign_draft(draft, authority).await?;
         let route = self.shared.route(draft.service, &draft.url);
-        let answer = route.exchange(request, draft.service.timeout()).await;
+        let answer = route.exchange(request, draft.timeout).await;
         let answer = answer.map_err(|cause| CallError::Network {
             operation: draft.operation.to_owned(),
             cause,
@@ -479,7 +475,7 @@ impl fmt::Debug for Client {
 }
 
 fn judge_answer(draft: &Draft<'_>, answer: &Response<Bytes>) -> Result<(), CallError> {
-    if draft.service.is_success(answer.status()) {
+    if draft.success.contains(&answer.status()) {
         return Ok(());
     }
     Err(CallError::refusal(

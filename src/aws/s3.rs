@@ -274,6 +274,8 @@ impl Bucket {
             region: Some(&self.region),
             method,
             url: url.map_err(|error| address(operation, &error.to_string()))?,
+            timeout: Service::S3.timeout(),
+            success: Service::S3.success(),
             headers: Vec::new(),
             body,
         })

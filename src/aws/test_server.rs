@@ -22,7 +22,7 @@ use super::{Client, Endpoints};
 /// A request that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    pub(crate) method: String,
+    pub(crate) method: http::Method,
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
@@ -182,7 +182,7 @@ async fn answer(
     let service = service_fn(|request: Request<Incoming>| async {
         let (parts, body) = request.into_parts();
         let request = Seen {
-            method: parts.method.to_string(),
+            method: parts.method,
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,

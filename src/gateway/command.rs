@@ -1,6 +1,9 @@
 //! The program `ssm-gateway`.
 
 mod administer;
+mod replay;
+mod sessions;
+mod tail;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -42,6 +45,9 @@ enum Command {
     /// Registered hosts
     #[command(subcommand)]
     Nodes(administer::Nodes),
+    /// Sessions and their recordings
+    #[command(subcommand)]
+    Sessions(sessions::Sessions),
 }
 
 /// Runs the program with the process's arguments.
@@ -66,6 +72,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Access(command) => runtime.block_on(command.run(&state)),
         Command::Activation(command) => runtime.block_on(command.run(&state)),
         Command::Nodes(command) => runtime.block_on(command.run(&state)),
+        Command::Sessions(command) => runtime.block_on(command.run(&state)),
     }?;
     io::stdout()
         .write_all(answer.as_bytes())

@@ -8,6 +8,7 @@ use clap::Args;
 use url::Url;
 
 use super::certificate::CertificateSource;
+use super::recordings::{self, DEFAULT_LIMIT, DEFAULT_QUOTA, DEFAULT_RETENTION};
 
 /// Where the packaged gateway keeps its state.
 pub const DEFAULT_STATE: &str = "/var/lib/ssm-gateway";
@@ -17,6 +18,10 @@ const DEFAULT_LISTEN: &str = "0.0.0.0:8443";
 const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 /// A session takes two connections, a connected agent one; each costs some 50 KiB with TLS.
 const DEFAULT_CONNECTIONS: usize = 8192;
+/// Folder of the recordings in the state folder.
+pub(super) const RECORDINGS: &str = "recordings";
+const DAY: u64 = 24 * 3600;
+const MIB: u64 = 1 << 20;
 
 /// Flags of `ssm-gateway serve`.
 #[derive(Debug, Args)]
@@ -52,6 +57,15 @@ pub(super) struct ServeOptions {
     /// Most connections at a time
     #[arg(long, default_value_t = DEFAULT_CONNECTIONS, value_name = "NUMBER")]
     pub(super) max_connections: usize,
+    /// Days that recordings are kept after their sessions
+    #[arg(long, env = "SSM_GATEWAY_RECORDING_DAYS", default_value_t = DEFAULT_RETENTION.as_secs() / DAY, value_name = "DAYS")]
+    pub(super) recording_days: u64,
+    /// MiB that all recordings may take; the oldest are deleted first
+    #[arg(long, env = "SSM_GATEWAY_RECORDING_QUOTA", default_value_t = DEFAULT_QUOTA / MIB, value_name = "MIB")]
+    pub(super) recording_quota: u64,
+    /// MiB that one recording may take
+    #[arg(long, env = "SSM_GATEWAY_RECORDING_LIMIT", default_value_t = DEFAULT_LIMIT / MIB, value_name = "MIB")]
+    pub(super) recording_limit: u64,
 }
 
 /// What a gateway is started with.
@@ -71,6 +85,12 @@ pub struct Settings {
     pub grace: Duration,
     /// Most connections at a time.
     pub connections: usize,
+    /// How long recordings are kept.
+    pub recording_retention: Duration,
+    /// Bytes that all recordings may take.
+    pub recording_quota: u64,
+    /// Bytes that one recording may take.
+    pub recording_limit: u64,
 }
 
 /// What is wrong with the configuration.
@@ -113,6 +133,19 @@ impl Settings {
             public_url: None,
             grace: DEFAULT_GRACE,
             connections: DEFAULT_CONNECTIONS,
+            recording_retention: DEFAULT_RETENTION,
+            recording_quota: DEFAULT_QUOTA,
+            recording_limit: DEFAULT_LIMIT,
+        }
+    }
+
+    /// How recordings are kept.
+    pub(super) fn recordings(&self) -> recordings::Settings {
+        recordings::Settings {
+            directory: self.state.join(RECORDINGS),
+            retention: self.recording_retention,
+            limit: self.recording_limit,
+            quota: self.recording_quota,
         }
     }
 
@@ -145,6 +178,26 @@ impl Settings {
                 allowed: "4 to 1000000",
             });
         }
+        let days = self.recording_retention.as_secs() / DAY;
+        if !(1..=36_500).contains(&days) {
+            return Err(ConfigError::OutOfRange {
+                key: "recording-days",
+                got: days,
+                allowed: "1 to 36500",
+            });
+        }
+        for (key, bytes) in [
+            ("recording-quota", self.recording_quota),
+            ("recording-limit", self.recording_limit),
+        ] {
+            if bytes < MIB {
+                return Err(ConfigError::OutOfRange {
+                    key,
+                    got: bytes / MIB,
+                    allowed: "1 MiB and more",
+                });
+            }
+        }
         Ok(())
     }
 }
@@ -167,6 +220,9 @@ impl ServeOptions {
             public_url: self.public_url,
             grace: Duration::from_secs(self.session_grace),
             connections: self.max_connections,
+            recording_retention: Duration::from_secs(self.recording_days.saturating_mul(DAY)),
+            recording_quota: self.recording_quota.saturating_mul(MIB),
+            recording_limit: self.recording_limit.saturating_mul(MIB),
         };
         settings.check()?;
         Ok(settings)

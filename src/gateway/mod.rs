@@ -5,6 +5,7 @@ pub mod api;
 pub mod broker;
 pub mod certificate;
 pub mod config;
+pub mod recordings;
 pub mod store;
 
 mod command;

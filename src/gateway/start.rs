@@ -18,6 +18,7 @@ use super::api::{self, ApiState};
 use super::broker::{self, Broker, BrokerError};
 use super::certificate::{CertificateError, Certificates, Names};
 use super::config::{ConfigError, Settings};
+use super::recordings::Recordings;
 use super::server::Server;
 use super::store::access::{AccessError, AccessKey};
 use super::store::activations::{IssuedActivation, NewActivation};
@@ -75,6 +76,7 @@ pub async fn start(
     cancel: CancellationToken,
 ) -> Result<(Running, impl Future<Output = ()> + Send + 'static), StartError> {
     settings.check()?;
+    let recording_settings = settings.recordings();
     let store = open_store(&settings.state)?;
     let (listener, address) = listen(settings.listen).await?;
     let url = settings
@@ -94,9 +96,12 @@ pub async fn start(
         ..broker::Settings::new(websocket_base(&url))
     };
     let (broker, timers) = Broker::new(store.clone(), broker_settings, cancel.clone()).await?;
+    let (recordings, sweeping) =
+        Recordings::new(store.clone(), recording_settings, cancel.clone()).await?;
     let router = api::router(ApiState {
         store: store.clone(),
         broker: broker.clone(),
+        recordings,
         verifier: Verifier::new(store.clone()),
         cancel: cancel.clone(),
     });
@@ -125,7 +130,7 @@ pub async fn start(
             }
         };
         let fresh = certificates.keep_fresh(cancel.clone());
-        tokio::join!(server.run(cancel.clone()), plain, fresh, timers);
+        tokio::join!(server.run(cancel.clone()), plain, fresh, timers, sweeping);
         info!("gateway stopped");
     };
     Ok((running, serving))

@@ -15,4 +15,5 @@ mod ports;
 )]
 mod programs;
 mod quickstart;
+mod recordings;
 mod sessions;

@@ -80,8 +80,8 @@ proptest! {
     }
 
     #[test]
-    fn features_survive(max_payload in 1024usize..=32768, exit_code: bool, reacknowledge: bool, empty_output: bool, half_close: bool, recordings: bool) {
-        let features = PeerFeatures { max_payload, exit_code, reacknowledge, empty_output, half_close, recordings };
+    fn features_survive(max_payload in 1024usize..=32768, exit_code: bool, reacknowledge: bool, empty_output: bool, half_close: bool, recordings: bool, recording_upload: bool) {
+        let features = PeerFeatures { max_payload, exit_code, reacknowledge, empty_output, half_close, recordings, recording_upload };
 
         prop_assert_eq!(PeerFeatures::parse(&features.to_string()), Ok(features));
     }

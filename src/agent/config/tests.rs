@@ -176,6 +176,51 @@ fn recording_can_be_switched_off_and_directed() {
 }
 
 #[test]
+fn services_that_get_records_are_read() {
+    let (settings, warnings) = parse(
+        r#"{"SsmAgent":{"Transcript":{
+            "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Policy":"fail-closed"},
+            "CloudWatch":{"LogGroup":"/grp","Encrypted":true,"Streaming":true,"Policy":"fail-open"},
+            "Gateway":{"Enabled":false,"Policy":"maybe"},
+            "JournalBytes":5000000,"JournalTotalBytes":6000000}}}"#,
+    );
+
+    let expected = UploadSettings {
+        s3: S3Settings {
+            bucket: "bkt".into(),
+            key_prefix: "a/b".into(),
+            encrypted: true,
+            policy: UploadPolicy::FailClosed,
+        },
+        cloud_watch: CloudWatchSettings {
+            group: "/grp".into(),
+            encrypted: true,
+            streaming: true,
+            policy: UploadPolicy::FailOpen,
+        },
+        gateway: false,
+        gateway_policy: UploadPolicy::FailClosed,
+        journal: 5_000_000,
+        journal_total: 6_000_000,
+    };
+    assert_eq!(settings.uploads, expected);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+#[test]
+fn nothing_leaves_the_host_unless_the_configuration_or_the_gateway_says_so() {
+    let uploads = parse("{}").0.uploads;
+
+    assert_eq!(
+        (uploads.s3.bucket, uploads.cloud_watch.group),
+        <_>::default()
+    );
+    assert!(uploads.gateway);
+    assert_eq!(uploads.gateway_policy, UploadPolicy::FailOpen);
+    assert_eq!((uploads.journal, uploads.journal_total), (1 << 30, 4 << 30));
+}
+
+#[test]
 fn audit_log_can_be_switched_off_directed_and_bounded() {
     let (settings, _) = parse("{}");
     let audit = settings.audit.unwrap();

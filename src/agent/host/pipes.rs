@@ -143,7 +143,7 @@ impl Pipe {
     /// # Errors
     /// What the kernel says.
     pub async fn read(&self) -> io::Result<Output> {
-        next_burst(&self.reader).await
+        next_burst(&self.reader, may_have_more).await
     }
 
     /// Looks for bytes without waiting.
@@ -151,7 +151,7 @@ impl Pipe {
     /// # Errors
     /// What the kernel says.
     pub fn read_now(&self) -> io::Result<Output> {
-        read_burst(self.reader.get_ref())
+        read_burst(self.reader.get_ref(), may_have_more)
     }
 
     /// Most bytes that the kernel keeps in the pipe.
@@ -162,6 +162,11 @@ impl Pipe {
         let capacity = fcntl(self.reader.get_ref(), FcntlArg::F_GETPIPE_SZ)?;
         Ok(usize::try_from(capacity).unwrap_or_default())
     }
+}
+
+/// A pipe is read until it is empty: what was written to it can be read at once.
+fn may_have_more(_reader: &OwnedFd) -> bool {
+    true
 }
 
 #[cfg(test)]

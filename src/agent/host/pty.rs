@@ -11,6 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -33,6 +35,12 @@ pub const READ_SIZE: usize = LARGE_PAYLOAD - LONGEST_BEGINNING;
 /// Most bytes the kernel keeps between a process and the master: 64 KiB of buffers and the 4 KiB of
 /// the line discipline, rounded up.
 pub const KERNEL_BUFFER: usize = 128 << 10;
+
+/// A read of as much belongs to bulk output, of which there is more to come.
+const BULK: usize = 1024;
+/// How long a read of bulk output looks out for more. The kernel brings it within 20 us when a
+/// processor is free, and nine times of ten within this on two busy ones; a person does not notice it.
+const REFILL: Duration = Duration::from_micros(60);
 
 /// What to spawn on a terminal. The environment is the whole environment.
 #[derive(Debug, Clone)]
@@ -166,7 +174,7 @@ impl Pty {
     /// # Errors
     /// What the kernel says.
     pub async fn read(&self) -> io::Result<Output> {
-        next_burst(&self.master).await
+        next_burst(&self.master, refills).await
     }
 
     /// Looks for output without waiting. What a process had written before it ended is found.
@@ -174,7 +182,7 @@ impl Pty {
     /// # Errors
     /// What the kernel says.
     pub fn read_now(&self) -> io::Result<Output> {
-        read_burst(self.master.get_ref())
+        read_burst(self.master.get_ref(), refills)
     }
 
     /// Writes some of `bytes` as if typed, as soon as the terminal takes any; gives their number.
@@ -204,27 +212,39 @@ impl Pty {
 }
 
 /// Waits for something to [read](read_burst), or for the end. Cancel-safe.
-pub(super) async fn next_burst(descriptor: &AsyncFd<OwnedFd>) -> io::Result<Output> {
+pub(super) async fn next_burst(
+    descriptor: &AsyncFd<OwnedFd>,
+    has_more: fn(&OwnedFd) -> bool,
+) -> io::Result<Output> {
     loop {
         let mut guard = descriptor.readable().await?;
-        match read_burst(guard.get_inner())? {
+        match read_burst(guard.get_inner(), has_more)? {
             Output::None => guard.clear_ready(),
             found => return Ok(found),
         }
     }
 }
 
-/// Reads until nothing is there or [`READ_SIZE`] is reached.
+/// Reads until nothing is there or [`READ_SIZE`] is reached. `has_more` is asked before reading on
+/// after a large read.
 ///
 /// The buffer lives on the stack, so that an idle session keeps none, and what is returned takes
 /// only the memory it needs.
-pub(super) fn read_burst(descriptor: &OwnedFd) -> io::Result<Output> {
+pub(super) fn read_burst(
+    descriptor: &OwnedFd,
+    has_more: fn(&OwnedFd) -> bool,
+) -> io::Result<Output> {
     let mut buffer = [0; READ_SIZE];
     let mut filled = 0;
     let stopped = loop {
         match nix::unistd::read(descriptor, &mut buffer[filled..]) {
             Ok(0) => break Output::End,
-            Ok(count) => filled += count,
+            Ok(count) => {
+                filled += count;
+                if filled == READ_SIZE || (count >= BULK && !has_more(descriptor)) {
+                    break Output::None;
+                }
+            }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => break Output::None,
             // A terminal's way to say that the other side is closed and everything was read.
@@ -232,14 +252,29 @@ pub(super) fn read_burst(descriptor: &OwnedFd) -> io::Result<Output> {
             Err(error) if filled == 0 => return Err(error.into()),
             Err(_) => break Output::None,
         }
-        if filled == READ_SIZE {
-            break Output::None;
-        }
     };
     Ok(match filled {
         0 => stopped,
         _ => Output::Bytes(Bytes::copy_from_slice(&buffer[..filled])),
     })
+}
+
+/// Whether more of the bulk output of a terminal comes within [`REFILL`].
+///
+/// Of a terminal's output 4 KiB can be read at a time; a thread of the kernel's, woken by each read,
+/// brings the next. A read that comes before that thread is done sleeps until it is, so that every
+/// 4 KiB cost two wake-ups, of processors that have gone idle meanwhile. Looking until it is there
+/// more than doubles the speed and takes less processor time.
+fn refills(master: &OwnedFd) -> bool {
+    let began = Instant::now();
+    loop {
+        match sys::unread(master.as_fd()) {
+            Ok(0) if began.elapsed() < REFILL => thread::yield_now(),
+            Ok(count) => return count > 0,
+            // The next read says what is the matter.
+            Err(_) => return true,
+        }
+    }
 }
 
 #[cfg(test)]

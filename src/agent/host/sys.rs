@@ -32,6 +32,17 @@ pub(super) fn set_terminal_size(terminal: BorrowedFd<'_>, size: TerminalSize) ->
     Ok(())
 }
 
+/// How many bytes can be read at once. Unlike a read it does not wait for what the kernel is bringing.
+#[expect(unsafe_code, reason = "nix has no wrapper for the unread bytes")]
+pub(super) fn unread(terminal: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one `int`; `count` is one and outlives the call. The borrow keeps the
+    // descriptor open.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    Errno::result(result)?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// Makes `terminal` the controlling terminal of this process, which leads a session without one.
 #[expect(
     unsafe_code,

@@ -8,6 +8,10 @@ use crate::agent::transcript;
 use crate::protocol::wire::SessionId;
 use crate::transport::Outgoing;
 
+/// What the person is told of [`End::Unrecorded`].
+pub(super) const UNRECORDED: &str =
+    "the session has to be recorded, and its record is not taken any more";
+
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
@@ -27,6 +31,8 @@ pub(super) enum End {
     NotStarted(String),
     /// The destination of a raw stream closed its connection.
     Finished,
+    /// A service that has to have the record takes no more of it.
+    Unrecorded,
     /// Something broke in the middle of the session; this is why.
     Broken(String),
 }
@@ -50,6 +56,7 @@ impl End {
             | Self::Stopping
             | Self::NotStarted(_)
             | Self::Finished
+            | Self::Unrecorded
             | Self::Broken(_) => true,
             Self::Closed | Self::Lost(_) => false,
         }
@@ -66,6 +73,7 @@ impl End {
             | Self::Lost(_)
             | Self::NotStarted(_)
             | Self::Finished
+            | Self::Unrecorded
             | Self::Broken(_) => None,
         }
     }
@@ -82,6 +90,7 @@ impl End {
             Self::Closed => "the gateway closed the session".to_owned(),
             Self::Stopping => "the agent stopped".to_owned(),
             Self::Finished => "the destination closed the connection".to_owned(),
+            Self::Unrecorded => UNRECORDED.to_owned(),
             Self::Lost(reason) | Self::NotStarted(reason) | Self::Broken(reason) => reason.clone(),
         };
         transcript::End {
@@ -102,6 +111,7 @@ impl End {
                 output: "the agent was stopped".to_owned(),
                 ..Outcome::success(id)
             },
+            Self::Unrecorded => Outcome::failed(id, UNRECORDED),
             Self::Lost(reason) | Self::NotStarted(reason) | Self::Broken(reason) => {
                 Outcome::failed(id, reason)
             }

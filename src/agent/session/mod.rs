@@ -10,7 +10,8 @@
 //! (`parameters`), and picks the kind: a `shell` or command on a `terminal`, a `command` without one,
 //! or a `port`. `user` says who they run as; `input` queues what a client sends, `connection` is a
 //! session's end of its data channel, `encryption` what keeps that from others' eyes, `end` names the
-//! ways in which a session can be over, and `trail` is what the audit log is told of it.
+//! ways in which a session can be over, `record` the services that get its record, and `trail` is what
+//! the audit log is told of it.
 
 mod command;
 mod connection;
@@ -21,6 +22,7 @@ mod kind;
 mod outcome;
 mod parameters;
 mod port;
+mod record;
 mod settings;
 mod shell;
 mod supervisor;
@@ -33,6 +35,7 @@ pub use encryption::Keys;
 pub use outcome::Outcome;
 pub use parameters::{Lookup, ParameterStore};
 pub use port::DenyList;
+pub use record::Record;
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};
 

@@ -1,8 +1,8 @@
 //! The result of a session.
 
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::agent::transcript::Report;
+use crate::agent::transcript::{Report, Standing};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::TaskStatus;
 
@@ -55,6 +55,15 @@ impl Outcome {
             let lost_bytes = report.lost_bytes;
             warn!(problem, lost_bytes, "recording incomplete");
             self.add(&format!("recording incomplete: {problem}"));
+        }
+        for copy in &report.copies {
+            if copy.standing == Standing::Continuing {
+                info!(
+                    service = copy.service,
+                    place = copy.place,
+                    "the record is still being uploaded"
+                );
+            }
         }
         self.recording = report;
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::encryption::Keys;
 use super::parameters::ParameterStore;
 use super::port::DenyList;
+use super::record::Record;
 use crate::agent::audit::AuditLog;
 use crate::agent::host::users::Sudo;
 use crate::protocol::channel::{self, Window};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub send_window: Window,
     /// Input received and not yet taken per session.
     pub receive_window: Window,
+    /// Which services get the record of a session.
+    pub record: Record,
     /// Where it is told who had which session.
     pub audit: AuditLog,
     /// Where port sessions may not lead.
@@ -111,6 +114,7 @@ impl Settings {
             grace: GRACE,
             send_window: Window::SEND,
             receive_window: Window::RECEIVE,
+            record: Record::default(),
             audit: AuditLog::off(),
             denied_destinations: DenyList::default(),
             pump: PumpSettings {

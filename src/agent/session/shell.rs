@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::select;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
 use super::connection::{Connection, News};
-use super::end::{End, hang_up};
+use super::end::{End, UNRECORDED, hang_up};
 use super::input::Input;
 use super::outcome::Outcome;
 use super::task::Session;
@@ -154,6 +156,8 @@ impl Opening {
 /// What wakes a running session.
 enum Event {
     Cancelled,
+    /// The record that has to be is not taken any more.
+    Unrecorded,
     Exited(ExitStatus),
     News(News),
     /// The data channel takes more of the output that waits.
@@ -176,6 +180,7 @@ struct Running {
     /// Output that was read and recorded; its pieces wait for room in the data channel.
     waiting: Bytes,
     recorder: Recorder,
+    unrecorded: CancellationToken,
     _writer: AbortOnDropHandle<()>,
 }
 
@@ -184,7 +189,7 @@ impl Running {
         let size = opening.size.unwrap_or(DEFAULT_SIZE);
         trail::process(&session, &terminal.user, &terminal.command);
         let about = session.about(&terminal.user, &terminal.command, size);
-        let (recorder, write) = session.context.transcript.start(about);
+        let (recorder, write) = session.context.transcript.start(about, &session.targets);
         let writer = tokio::spawn(write.in_current_span());
         let running = Self {
             session,
@@ -194,6 +199,7 @@ impl Running {
             output_open: true,
             boundary: Utf8Boundary::default(),
             waiting: Bytes::new(),
+            unrecorded: recorder.broken(),
             recorder,
             _writer: AbortOnDropHandle::new(writer),
         };
@@ -236,6 +242,7 @@ impl Running {
         };
         select! {
             () = self.session.cancel.cancelled() => Event::Cancelled,
+            () = self.unrecorded.cancelled() => Event::Unrecorded,
             // A shell that ended before anybody could be told is told about once there is somebody.
             status = processes.exited(), if inbox.is_established() => Event::Exited(status),
             news = inbox.news(), if self.input.has_room() => Event::News(news),
@@ -251,12 +258,15 @@ impl Running {
     async fn handle(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Cancelled => return Some(End::of_cancelled(&self.session)),
+            Event::Unrecorded => return Some(End::Unrecorded),
             Event::Exited(status) => return Some(End::Exited(status)),
             Event::News(news) => return self.handle_news(news).await,
             Event::Output(Ok(Output::Bytes(bytes))) => {
                 let bytes = self.boundary.push(bytes);
                 self.keep(bytes).await;
                 self.send_piece().await;
+                // Others have their turn between two reads of bulk output.
+                yield_now().await;
             }
             Event::Room => self.send_piece().await,
             Event::Over => self.input.close(),
@@ -363,6 +373,10 @@ impl Running {
                 goodbye.push(Outgoing::Payload(code));
             }
             goodbye.push(Outgoing::State(SessionState::Terminating));
+        }
+        if end == End::Unrecorded {
+            let text = format!("\r\n{UNRECORDED}\r\n");
+            goodbye.push(Outgoing::Payload(Payload::Output(text.into())));
         }
         let Terminal { pty, processes, .. } = self.terminal;
         drop(pty);

@@ -142,6 +142,7 @@ impl Supervisor {
             context: Arc::clone(&self.context),
             start,
             kms_key_id: None,
+            targets: Vec::new(),
             cancel,
         };
         let run = AssertUnwindSafe((self.run)(session)).catch_unwind();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::select;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::command;
 use super::encryption::kms_key_id;
@@ -14,13 +14,14 @@ use super::kind::Kind;
 use super::outcome::Outcome;
 use super::parameters;
 use super::settings::Settings;
+use super::terminal::DEFAULT_SIZE;
 use super::trail::{self, Trail};
 use super::{port, shell};
 use crate::agent::host::users::SsmUser;
-use crate::agent::transcript::{About, Transcript};
+use crate::agent::transcript::{About, Target, Transcript};
 use crate::protocol::wire::TerminalSize;
 use crate::protocol::wire::control::StartSession;
-use crate::protocol::wire::session_document::{Preferences, SessionDocument};
+use crate::protocol::wire::session_document::SessionDocument;
 use crate::runtime::cause::in_one_line;
 use crate::transport::Connector;
 
@@ -39,6 +40,8 @@ pub(super) struct Session {
     pub(super) start: StartSession,
     /// The KMS key that the session's data is to be encrypted with, once the document was read.
     pub(super) kms_key_id: Option<String>,
+    /// The services that get its record, once the document was read.
+    pub(super) targets: Vec<Target>,
     /// Cancelled when this session shall end, and when the agent stops.
     pub(super) cancel: CancellationToken,
 }
@@ -73,8 +76,13 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
         }
     };
     let kind = match checked {
-        Ok((kind, kms_key_id)) => {
+        Ok(Checked {
+            kind,
+            kms_key_id,
+            targets,
+        }) => {
             session.kms_key_id = kms_key_id;
+            session.targets = targets;
             kind
         }
         Err(refusal) => {
@@ -106,9 +114,16 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
     outcome
 }
 
-/// Resolves the document, and picks the kind and the KMS key that is wanted; the error is the text for
-/// the person.
-async fn check(session: &Session) -> Result<(Kind, Option<String>), String> {
+/// What a document asks for.
+struct Checked {
+    kind: Kind,
+    kms_key_id: Option<String>,
+    targets: Vec<Target>,
+}
+
+/// Resolves the document, picks the kind and the KMS key that is wanted, and asks the services that
+/// shall get the record; the error is the text for the person.
+async fn check(session: &Session) -> Result<Checked, String> {
     let Session { context, start, .. } = session;
     let document = resolve(session).await?;
     let preferences = document
@@ -128,8 +143,18 @@ async fn check(session: &Session) -> Result<(Kind, Option<String>), String> {
                 .to_owned(),
         );
     }
-    warn_of_unserved(&preferences);
-    Ok((kind, kms_key_id))
+    let targets = match kind {
+        Kind::Shell(_) | Kind::Command(_) => context.settings.record.targets(&preferences),
+        // Its bytes are not recorded.
+        Kind::Port(_) => Vec::new(),
+    };
+    let about = session.about(&start.run_as_user, "", DEFAULT_SIZE);
+    context.transcript.check(about, &targets).await?;
+    Ok(Checked {
+        kind,
+        kms_key_id,
+        targets,
+    })
 }
 
 async fn resolve(session: &Session) -> Result<SessionDocument, String> {
@@ -143,22 +168,4 @@ async fn resolve(session: &Session) -> Result<SessionDocument, String> {
     document
         .resolve_with(values, &stored)
         .map_err(|error| in_one_line(&error))
-}
-
-/// Tells the operator of the host which preferences this version does not act on.
-fn warn_of_unserved(preferences: &Preferences) {
-    for (key, value) in [
-        ("s3BucketName", &preferences.s3_bucket_name),
-        (
-            "cloudWatchLogGroupName",
-            &preferences.cloud_watch_log_group_name,
-        ),
-    ] {
-        if !value.is_empty() {
-            warn!(
-                key,
-                value, "session preference has no effect: the record stays on this host"
-            );
-        }
-    }
 }

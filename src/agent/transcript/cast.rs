@@ -24,7 +24,7 @@ mod text;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::entry::{About, End, Entry, Event};
 use crate::protocol::wire::codec::to_json;
@@ -39,7 +39,7 @@ const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 const FRAME: usize = 64;
 
 /// Encodes the entries of one session, remembering characters that are not complete.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Encoder {
     output: Utf8Text,
     error_output: Utf8Text,

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::remote::RemoteCopy;
 use crate::protocol::wire::{SessionId, TerminalSize};
 
 /// How sessions are recorded.
@@ -50,7 +52,7 @@ impl Format {
 }
 
 /// Which session this is, who asked for it, and how it started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// The session.
     pub session_id: SessionId,
@@ -86,6 +88,8 @@ pub struct End {
 pub struct Report {
     /// The files made.
     pub files: Vec<RecordedFile>,
+    /// What became of the copies at services.
+    pub copies: Vec<RemoteCopy>,
     /// Bytes missing in the file that misses most.
     pub lost_bytes: u64,
     /// What went wrong first, with its causes; absent if all went well.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cast;
 use super::digest::Hasher;
 use super::entry::{About, Entry, Event, Format, RecordedFile};
-use super::seal::{CLOSING, Schedule, Seal};
+use super::seal::Schedule;
 use super::shelf::Shelf;
 use super::sink::{Sink, SinkError, Write};
 
@@ -176,16 +176,18 @@ impl Recording {
         };
         for entry in batch {
             self.encoder.encode(entry, &mut chunk);
-            if chunk.len() >= CHUNK {
+            let length = out.extent.length + chunk.len() as u64;
+            let seal = out.extent.checkpoints.seal_after(entry, length);
+            if seal.is_some() || chunk.len() >= CHUNK {
                 out.write_all(&chunk)?;
                 chunk.clear();
             }
+            if let Some(seal) = seal {
+                let line = seal.line(entry.at, &out.extent.hasher);
+                out.write_all(&line)?;
+            }
         }
-        out.write_all(&chunk)?;
-        match batch.last() {
-            Some(last) => write_seal(out, last),
-            None => Ok(()),
-        }
+        out.write_all(&chunk)
     }
 }
 
@@ -258,24 +260,6 @@ impl Bounded<'_> {
         }
         Ok(())
     }
-}
-
-/// Seals what was written up to the entry `last` if that is the end, or if a checkpoint is due.
-fn write_seal(out: &mut Bounded<'_>, last: &Entry) -> io::Result<()> {
-    let (at, extent) = (last.at, &mut out.extent);
-    let seal = if matches!(last.event, Event::End(_)) {
-        Seal::Complete
-    } else if extent.checkpoints.is_due(extent.length, at) {
-        Seal::Checkpoint
-    } else {
-        return Ok(());
-    };
-    extent.checkpoints.advance(extent.length, at);
-    let mut line = Vec::new();
-    seal.begin(at, &mut line);
-    out.write_all(&line)?;
-    let digest = out.extent.hasher.digest();
-    out.write_all(format!("{digest}{CLOSING}").as_bytes())
 }
 
 /// The plain log holds what was sent to the person and nothing else.

@@ -3,8 +3,14 @@
 //! ```text
 //!  session task                          writer future, one per session
 //!  Recorder --Entry--> Spool (bounded) --batches--> Sink (a file in one format)
-//!           \-Entry--> Spool (bounded) --batches--> Sink (a file in another)
+//!           |-Entry--> Spool (bounded) --batches--> Sink (a file in another)
+//!           \-Entry--> Spool (bounded) --batches--> journal (on disk, bounded)
+//!                                                     |-- Follower --> Uploader (a service)
+//!                                                     \-- Follower --> Uploader (another)
 //! ```
+//!
+//! A service gets the record over the network (`uploader.rs`), from a journal that outlives the
+//! session and the agent; see `journal` and `uploads.rs`.
 //!
 //! Recording is fail-open: a disk that is full, read-only or slow never stops a session. A sink that
 //! is slow holds the session back for at most [`STALL_LIMIT`] in one stall, one that fails does not
@@ -18,7 +24,10 @@ mod cast;
 mod digest;
 mod entry;
 mod file_sink;
+mod gateway_uploader;
+mod journal;
 mod recorder;
+mod remote;
 mod seal;
 mod shelf;
 mod sink;
@@ -29,15 +38,20 @@ mod spool;
 )]
 mod transcript;
 mod uploader;
+mod uploads;
 mod verify;
 mod writer;
 
 pub use digest::{Digest, NoDigest};
 pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings};
-pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT};
+pub use gateway_uploader::GatewayUploader;
+pub use journal::Settings as JournalSettings;
+pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT, UPLOAD_LIMIT};
+pub use remote::{Destination, Policy, RemoteCopy, Services, Standing, Target};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
 pub use uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader};
+pub use uploads::Uploads;
 pub use verify::{Examined, Verdict, VerifyError, verify};
 
 #[cfg(test)]

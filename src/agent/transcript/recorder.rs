@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, warn};
 
 use super::entry::{End, Entry, Event, Report};
+use super::journal::Journal;
+use super::remote::Standing;
 use super::spool::{Offer, Spool};
 use crate::protocol::wire::TerminalSize;
 
@@ -18,6 +20,9 @@ use crate::protocol::wire::TerminalSize;
 pub const STALL_LIMIT: Duration = Duration::from_secs(2);
 /// Longest time that the end of a session waits for the last entries to be written.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(2);
+/// Longest time that the end of a session waits for services to have the record. A small one is
+/// there by then; the rest goes on without anybody waiting.
+pub const UPLOAD_LIMIT: Duration = Duration::from_secs(3);
 /// Shorter data is copied, so that a few bytes do not keep the large read buffer that they are part
 /// of alive until they are written.
 const COPY_BELOW: usize = 4096;
@@ -31,6 +36,7 @@ pub struct Recorder {
     record_input: bool,
     spools: Vec<Arc<Spool>>,
     abandon: CancellationToken,
+    journal: Option<Arc<Journal>>,
 }
 
 impl Recorder {
@@ -47,7 +53,20 @@ impl Recorder {
             record_input,
             spools,
             abandon,
+            journal: None,
         }
+    }
+
+    /// The journal that one of the spools leads to.
+    pub(super) fn with_journal(mut self, journal: Option<Arc<Journal>>) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// Cancelled when a service that the session must not go on without takes no more.
+    pub fn broken(&self) -> CancellationToken {
+        let journal = self.journal.as_ref();
+        journal.map_or_else(CancellationToken::new, |journal| journal.broken())
     }
 
     /// Records bytes sent to the person.
@@ -72,7 +91,8 @@ impl Recorder {
         self.record(Event::Resize(size)).await;
     }
 
-    /// Ends the recording and waits up to [`FINISH_LIMIT`] until it is written.
+    /// Ends the recording and waits up to [`FINISH_LIMIT`] until it is written, then up to
+    /// [`UPLOAD_LIMIT`] until services have it.
     pub async fn finish(self, end: End) -> Report {
         let at = self.origin.elapsed();
         for spool in &self.spools {
@@ -82,6 +102,10 @@ impl Recorder {
         let in_time = timeout_at(Instant::now() + FINISH_LIMIT, finished).await;
         if in_time.is_err() {
             self.give_up();
+        }
+        if let Some(journal) = &self.journal {
+            // The report says which of them have it.
+            let _ = timeout_at(Instant::now() + UPLOAD_LIMIT, journal.settled()).await;
         }
         self.report()
     }
@@ -135,6 +159,15 @@ impl Recorder {
             report.files.extend(outcome.file);
             report.lost_bytes = report.lost_bytes.max(outcome.lost);
             report.problem = report.problem.or(outcome.problem);
+        }
+        if let Some(journal) = &self.journal {
+            report.lost_bytes = report.lost_bytes.max(journal.lost());
+            report.copies = journal.copies();
+            let given_up = report.copies.iter().find_map(|copy| match &copy.standing {
+                Standing::GivenUp(problem) => Some(format!("{}: {problem}", copy.service)),
+                Standing::Continuing | Standing::Complete => None,
+            });
+            report.problem = report.problem.or(given_up);
         }
         report
     }

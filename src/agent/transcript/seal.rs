@@ -27,15 +27,16 @@
 use std::time::Duration;
 
 use super::cast;
-use super::digest::Digest;
+use super::digest::{Digest, Hasher};
+use super::entry::{Entry, Event};
 
-/// Bytes of cast after which a batch is followed by a checkpoint.
+/// Bytes of cast after which an entry is followed by a checkpoint.
 const CHECKPOINT_BYTES: u64 = 256 << 10;
 /// Time after which it is. A checkpoint takes 100 bytes, so somebody who types all day long pays
 /// 70 KB an hour.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
 /// What follows the digest.
-pub const CLOSING: &str = "\"]\n";
+const CLOSING: &str = "\"]\n";
 
 /// What a seal says of the recording before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +58,15 @@ impl Seal {
         }
     }
 
-    /// Appends the seal's line up to its digest to `out`.
-    pub fn begin(self, at: Duration, out: &mut Vec<u8>) {
-        cast::begin_event(at, 'm', out);
-        out.extend_from_slice(self.label().as_bytes());
+    /// The seal's line, after the bytes that `before` has taken.
+    pub fn line(self, at: Duration, before: &Hasher) -> Vec<u8> {
+        let mut line = Vec::new();
+        cast::begin_event(at, 'm', &mut line);
+        line.extend_from_slice(self.label().as_bytes());
+        let mut hasher = before.clone();
+        hasher.update(&line);
+        line.extend_from_slice(format!("{}{CLOSING}", hasher.digest()).as_bytes());
+        line
     }
 
     /// Reads a line, its line feed included. Gives the seal, the length of what stands before its
@@ -89,8 +95,26 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Whether a file of `length` bytes needs a checkpoint at this time; the first batch does.
-    pub fn is_due(self, length: u64, at: Duration) -> bool {
+    /// The seal that stands after `entry`, where the cast has `length` bytes. This depends on nothing
+    /// else, so that every cast of one session that has the same entries is the same file.
+    pub fn seal_after(&mut self, entry: &Entry, length: u64) -> Option<Seal> {
+        let seal = match entry.event {
+            Event::End(_) => Seal::Complete,
+            // A gap is sealed with what follows it.
+            Event::Missing { .. } => return None,
+            Event::Output(_) | Event::ErrorOutput(_) | Event::Input(_) | Event::Resize(_) => {
+                if !self.is_due(length, entry.at) {
+                    return None;
+                }
+                Seal::Checkpoint
+            }
+        };
+        self.advance(length, entry.at);
+        Some(seal)
+    }
+
+    /// Whether a cast of `length` bytes needs a checkpoint at this time; its first entry does.
+    fn is_due(self, length: u64, at: Duration) -> bool {
         self.last.is_none_or(|(bytes, time)| {
             length.saturating_sub(bytes) >= CHECKPOINT_BYTES
                 || at.saturating_sub(time) >= CHECKPOINT_AFTER
@@ -98,7 +122,7 @@ impl Schedule {
     }
 
     /// A checkpoint was written.
-    pub fn advance(&mut self, length: u64, at: Duration) {
+    fn advance(&mut self, length: u64, at: Duration) {
         self.last = Some((length, at));
     }
 }
@@ -106,18 +130,18 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::transcript::digest::Hasher;
 
     #[test]
     fn seal_is_read_as_it_was_written() {
         for seal in Seal::ALL {
-            let mut line = Vec::new();
-            seal.begin(Duration::from_millis(1500), &mut line);
-            let before = line.len();
-            let digest = Hasher::default().digest();
-            line.extend_from_slice(format!("{digest}{CLOSING}").as_bytes());
+            let mut hasher = Hasher::default();
+            hasher.update(b"header");
 
-            assert_eq!(Seal::parse(&line), Some((seal, before, digest)));
+            let line = seal.line(Duration::from_millis(1500), &hasher);
+
+            let before = line.len() - Digest::TEXT - CLOSING.len();
+            hasher.update(&line[..before]);
+            assert_eq!(Seal::parse(&line), Some((seal, before, hasher.digest())));
         }
     }
 

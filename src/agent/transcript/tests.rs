@@ -254,7 +254,7 @@ async fn event_larger_than_the_spool_passes() {
 #[tokio::test(start_paused = true)]
 async fn without_settings_nothing_is_recorded() {
     let transcript = Transcript::new(None);
-    let (mut recorder, writer) = transcript.start(file_sink::tests::about("alice-1"));
+    let (mut recorder, writer) = transcript.start(file_sink::tests::about("alice-1"), &[]);
     writer.await;
 
     recorder.output("one".into()).await;

@@ -10,9 +10,11 @@ use tracing::{Instrument, Span, error, info_span};
 use super::entry::{About, Settings};
 use super::file_sink::FileSink;
 use super::recorder::Recorder;
+use super::remote::Target;
 use super::shelf::Shelf;
 use super::sink::Sink;
 use super::spool::Spool;
+use super::uploads::{self, Uploads};
 use super::writer;
 
 /// Memory per session and file that may wait for the disk: 2.5 ms of output at 100 MB/s, and some
@@ -23,6 +25,7 @@ pub const DEFAULT_SPOOL: usize = 256 << 10;
 #[derive(Clone)]
 pub struct Transcript {
     recording: Option<Arc<Recording>>,
+    uploads: Option<Arc<Uploads>>,
 }
 
 struct Recording {
@@ -37,18 +40,61 @@ impl Transcript {
             let shelf = Arc::new(Shelf::new(&settings));
             Arc::new(Recording { settings, shelf })
         });
-        Self { recording }
+        Self {
+            recording,
+            uploads: None,
+        }
+    }
+
+    /// Brings records to services too.
+    #[must_use]
+    pub fn with_uploads(self, uploads: Arc<Uploads>) -> Self {
+        Self {
+            uploads: Some(uploads),
+            ..self
+        }
+    }
+
+    /// Looks whether the services would take the record of a session that is about to start.
+    ///
+    /// # Errors
+    /// Text for the person, if the session must not start.
+    pub async fn check(&self, about: About, targets: &[Target]) -> Result<(), String> {
+        match &self.uploads {
+            Some(uploads) => uploads.check(&Arc::new(about), targets).await,
+            None => targets.iter().try_for_each(uploads::unserved),
+        }
     }
 
     /// Starts the recording of a session: the recorder for the session, and the writer, which the
-    /// caller spawns and which ends after [`Recorder::finish`] or with the recorder's drop.
-    pub fn start(&self, about: About) -> (Recorder, impl Future<Output = ()> + Send + 'static) {
+    /// caller spawns and which ends after [`Recorder::finish`] or with the recorder's drop. What goes
+    /// to `targets` goes there whether or not the caller's task lives.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, if there are targets.
+    pub fn start(
+        &self,
+        about: About,
+        targets: &[Target],
+    ) -> (Recorder, impl Future<Output = ()> + Send + 'static) {
         let span = info_span!("transcript", session = %about.session_id);
-        let sinks = self.sinks(about);
-        let (record_input, spool) = self.recording.as_ref().map_or((false, 0), |recording| {
-            (recording.settings.record_input, recording.settings.spool)
+        let about = Arc::new(about);
+        let mut sinks = self.sinks(&about);
+        let uploads = self.uploads.as_ref();
+        if uploads.is_none() {
+            span.in_scope(|| targets.iter().for_each(uploads::warn_of_unserved));
+        }
+        let journal = uploads.and_then(|uploads| span.in_scope(|| uploads.follow(&about, targets)));
+        let journal = journal.map(|(journal, sink)| {
+            sinks.push(Box::new(sink));
+            journal
         });
+        let (record_input, spool) = (self.recording.as_ref())
+            .map_or((false, DEFAULT_SPOOL), |recording| {
+                (recording.settings.record_input, recording.settings.spool)
+            });
         let (recorder, write) = record(sinks, spool, record_input, span.clone());
+        let recorder = recorder.with_journal(journal);
         let transcript = self.clone();
         let task = async move {
             write.await;
@@ -74,14 +120,13 @@ impl Transcript {
         }
     }
 
-    fn sinks(&self, about: About) -> Vec<Box<dyn Sink>> {
-        let about = Arc::new(about);
+    fn sinks(&self, about: &Arc<About>) -> Vec<Box<dyn Sink>> {
         let recording = self.recording.iter();
         recording
             .flat_map(|recording| {
                 recording.settings.formats.iter().map(|&format| {
                     let shelf = Arc::clone(&recording.shelf);
-                    let sink = FileSink::new(format, shelf, Arc::clone(&about));
+                    let sink = FileSink::new(format, shelf, Arc::clone(about));
                     Box::new(sink) as Box<dyn Sink>
                 })
             })

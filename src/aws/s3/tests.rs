@@ -53,7 +53,7 @@ async fn region_of_any_answer_that_names_it_is_signed_for() {
 
         let seen = server.seen();
         assert_eq!(
-            (&*seen[0].method, &*seen[0].path),
+            (seen[0].method.as_str(), &*seen[0].path),
             ("HEAD", "/my-logs/"),
             "{status}"
         );
@@ -121,7 +121,7 @@ async fn object_is_stored_with_type_acl_digests_and_encryption() {
     let seen = &server.seen()[2];
     assert_eq!(server.seen()[1].query, "encryption=");
     assert_eq!(
-        (&*seen.method, &*seen.path),
+        (seen.method.as_str(), &*seen.path),
         ("PUT", "/my-logs/pre/s-1%40x.log")
     );
     assert_eq!(&seen.body[..], b"abc");
@@ -179,7 +179,7 @@ async fn parts_become_an_object() {
     assert_eq!(seen[1].header("x-amz-acl"), ACL);
     assert_eq!(seen[2].query, "partNumber=1&uploadId=u%2F1");
     assert_eq!(
-        (&*seen[3].method, &*seen[3].query),
+        (seen[3].method.as_str(), &*seen[3].query),
         ("POST", "uploadId=u%2F1")
     );
     assert_eq!(

@@ -70,7 +70,7 @@ pub(super) async fn handle(State(state): State<ApiState>, request: Request<Body>
 
 async fn run(state: &ApiState, parts: &Parts, body: Body) -> Result<Vec<u8>, ApiError> {
     let (service, operation) = target(parts)?;
-    let body = collect(body).await?;
+    let body = collect(body, BODY_LIMIT).await?;
     let signer = async || {
         let name = service.signing_name();
         state.verifier.verify(name, parts, &body).await
@@ -118,12 +118,16 @@ fn target(parts: &Parts) -> Result<(Service, &str), ApiError> {
     Ok((Service::parse(prefix).ok_or_else(unknown)?, operation))
 }
 
-async fn collect(body: Body) -> Result<Bytes, ApiError> {
-    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, BODY_LIMIT).collect());
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// `RequestEntityTooLargeException`, `RequestTimeoutException`, `SerializationException` if it broke off.
+pub(super) async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let collected = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, limit).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let text = format!("the request body is larger than {BODY_LIMIT} bytes");
+            let text = format!("the request body is larger than {limit} bytes");
             Err(ApiError::new("RequestEntityTooLargeException", text)
                 .with_status(StatusCode::PAYLOAD_TOO_LARGE))
         }

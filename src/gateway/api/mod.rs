@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
 //! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
+//! | `/v1/recordings` | agents, people | `recordings` |
 
 pub mod mgs;
 pub mod signature;
@@ -12,6 +13,7 @@ mod agent;
 mod answer;
 mod dispatch;
 mod panics;
+mod recordings;
 mod ssm;
 mod validation;
 
@@ -22,6 +24,7 @@ use axum::routing::post;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::broker::Broker;
+use crate::gateway::recordings::Recordings;
 use crate::gateway::store::Store;
 
 use signature::Verifier;
@@ -33,6 +36,8 @@ pub struct ApiState {
     pub store: Store,
     /// Live agents and sessions.
     pub broker: Broker,
+    /// Records of sessions that agents upload.
+    pub recordings: Recordings,
     /// Checks signatures.
     pub verifier: Verifier,
     /// Cancelled when the gateway stops: ends long polls.
@@ -51,6 +56,7 @@ pub fn router(state: ApiState) -> axum::Router {
     axum::Router::new()
         .route("/", post(dispatch::handle))
         .with_state(state.clone())
+        .merge(recordings::routes(state.clone()))
         .merge(mgs::routes(state))
         .layer(middleware::from_fn(panics::catch))
 }

@@ -42,6 +42,8 @@ pub enum Caller {
         arn: String,
         /// User on the hosts that the person's sessions run as; may be empty.
         run_as: String,
+        /// Whether the person may read the recordings of other people's sessions.
+        auditor: bool,
     },
     /// The agent of a node.
     Node {
@@ -185,6 +187,7 @@ impl Verifier {
                     access_key_id: key.access_key_id,
                     name: key.name,
                     run_as: key.run_as.unwrap_or_default(),
+                    auditor: key.auditor,
                 },
             };
             return Ok((key.secret, caller));

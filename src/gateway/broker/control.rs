@@ -20,6 +20,7 @@ use super::registry::ControlEnd;
 use super::session::Farewell;
 use super::tokens::Scope;
 use super::worker::{CLOSED_BY_AGENT, Command};
+use crate::gateway::store::recordings::{Agreement, NodeFile};
 use crate::gateway::store::sessions::{SessionResult, SessionStatus};
 use crate::protocol::wire::control::ChannelClosed;
 use crate::protocol::wire::open_channel::OpenControlChannel;
@@ -277,6 +278,7 @@ async fn take_result(hub: &Hub, node_id: &str, complete: &TaskComplete) -> bool 
         // It may have ended by itself meanwhile.
         let _ = session.send(Command::Result(farewell)).await;
     }
+    let recorded = session_id.clone();
     let result = SessionResult {
         session_id,
         node_id: node_id.to_owned(),
@@ -285,8 +287,26 @@ async fn take_result(hub: &Hub, node_id: &str, complete: &TaskComplete) -> bool 
         exit_code: complete.exit_code,
         s3_output: join("s3://", &complete.s3_bucket, "/", &complete.s3_url_suffix),
         log_output: join("", &complete.cwl_group, ":", &complete.cwl_stream),
+        cast: cast(&complete.recordings),
     };
-    hub.ledger.result(result).await
+    let is_stored = hub.ledger.result(result).await;
+    if let Ok(Some(recording)) = hub.store.recording(&recorded).await
+        && recording.agreement() == Agreement::Differs
+    {
+        warn!(session = %recorded, "the recording is another than the node's own file of it");
+    }
+    is_stored
+}
+
+/// The cast among the files that a node made of a session.
+fn cast(recordings: &[Recording]) -> Option<NodeFile> {
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut casts = recordings.iter();
+    let cast = casts.find(|made| made.file.ends_with(".cast") && is_digest(&made.sha256))?;
+    Some(NodeFile {
+        bytes: cast.bytes,
+        sha256: cast.sha256.clone(),
+    })
 }
 
 fn outcome(complete: &TaskComplete) -> (SessionStatus, String) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::start::{has_store, open_store};
 use super::super::store::Store;
-use super::super::store::access::AccessKey;
+use super::super::store::access::{AccessKey, Person};
 use super::super::store::activations::NewActivation;
 use super::super::store::nodes::Node;
 use crate::runtime::exit::Hint;
@@ -35,6 +35,9 @@ pub(super) enum Access {
         /// User on the hosts that the person's sessions run as, where the preferences enable it
         #[arg(long, value_name = "USER", conflicts_with = "node")]
         run_as: Option<String>,
+        /// Let the person read the recordings of other people's sessions
+        #[arg(long, conflicts_with = "node")]
+        auditor: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -95,14 +98,19 @@ impl Access {
                 name,
                 node,
                 run_as,
+                auditor,
                 json,
             } => {
                 let (store, now) = (open_store(state)?, SystemTime::now());
                 let key = match node {
                     Some(node) => store.create_node_access_key(&name, &node, now).await?,
                     None => {
-                        let run_as = run_as.as_deref();
-                        store.create_access_key(&name, run_as, now).await?
+                        let person = Person {
+                            name: &name,
+                            run_as: run_as.as_deref(),
+                            auditor,
+                        };
+                        store.create_person_key(person, now).await?
                     }
                 };
                 Ok(to_profile(&key, json))
@@ -110,7 +118,15 @@ impl Access {
             Self::List { json } => {
                 let keys = existing_store(state)?.access_keys().await?;
                 let rows = keys.iter().map(key_row).collect();
-                let columns = ["AccessKeyId", "Name", "Node", "RunAs", "Created", "Revoked"];
+                let columns = [
+                    "AccessKeyId",
+                    "Name",
+                    "Node",
+                    "RunAs",
+                    "Auditor",
+                    "Created",
+                    "Revoked",
+                ];
                 Ok(to_table(&columns, rows, json))
             }
             Self::Revoke { access_key_id } => {
@@ -187,7 +203,11 @@ impl Nodes {
     }
 }
 
-fn existing_store(state: &Path) -> anyhow::Result<Store> {
+/// The store of the state folder `state`, which must have one.
+///
+/// # Errors
+/// With a hint if it has none, or the store's.
+pub(super) fn existing_store(state: &Path) -> anyhow::Result<Store> {
     if !has_store(state) {
         let error = io::Error::from(io::ErrorKind::NotFound);
         let hint = "name the folder that `ssm-gateway serve` was given with --state";
@@ -221,6 +241,7 @@ fn key_row(key: &AccessKey) -> Vec<Option<String>> {
         Some(key.name.clone()),
         key.node_id.clone(),
         key.run_as.clone(),
+        key.auditor.then(|| "yes".into()),
         Some(date(key.created)),
         key.disabled.map(date),
     ]
@@ -239,7 +260,7 @@ fn node_row(node: &Node) -> Vec<Option<String>> {
 }
 
 /// A list: aligned columns, or an array of objects.
-fn to_table(columns: &[&str], rows: Vec<Vec<Option<String>>>, as_json: bool) -> String {
+pub(super) fn to_table(columns: &[&str], rows: Vec<Vec<Option<String>>>, as_json: bool) -> String {
     if as_json {
         let object = |row: Vec<Option<String>>| -> Value {
             let members = columns.iter().map(|name| (*name).to_owned());
@@ -280,7 +301,8 @@ fn to_json(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn date(time: SystemTime) -> String {
+/// A date in whole seconds.
+pub(super) fn date(time: SystemTime) -> String {
     let whole_seconds = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     Timestamp::try_from(time).map_or_else(|_| "?".into(), whole_seconds)
 }
@@ -345,6 +367,7 @@ mod tests {
             name: "alice".into(),
             node: None,
             run_as: None,
+            auditor: false,
             json: true,
         };
 
@@ -392,6 +415,7 @@ mod tests {
             name: "lab".into(),
             node: Some("i-0123456789abcdef0".into()),
             run_as: None,
+            auditor: false,
             json: false,
         };
         create.run(state.path()).await.unwrap();

@@ -21,6 +21,9 @@ CREATE TABLE IF NOT EXISTS access_keys (
 pub(super) const RUN_AS_SCHEMA: &str = "
 ALTER TABLE access_keys ADD COLUMN run_as TEXT;
 ";
+pub(super) const AUDITOR_SCHEMA: &str = "
+ALTER TABLE access_keys ADD COLUMN auditor INTEGER NOT NULL DEFAULT 0;
+";
 
 /// Longest name; AWS's limit for user names. The name becomes part of session ids.
 const NAME_LIMIT: usize = 64;
@@ -42,10 +45,23 @@ pub struct AccessKey {
     /// User on the hosts that the person's sessions run as, where preferences enable it: what AWS
     /// reads from the tag `SSMSessionRunAs`.
     pub run_as: Option<String>,
+    /// Whether the person may read the recordings of other people's sessions.
+    pub auditor: bool,
     /// When it was made.
     pub created: SystemTime,
     /// When it was revoked.
     pub disabled: Option<SystemTime>,
+}
+
+/// A person who gets an access key.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// User on the hosts that the person's sessions run as, where preferences enable it.
+    pub run_as: Option<&'a str>,
+    /// Whether the person may read the recordings of other people's sessions.
+    pub auditor: bool,
 }
 
 /// Why an access key cannot be made.
@@ -90,14 +106,32 @@ impl Store {
         run_as: Option<&str>,
         now: SystemTime,
     ) -> Result<AccessKey, AccessError> {
-        if let Some(user) = run_as.filter(|user| !is_user(user)) {
+        let person = Person {
+            name,
+            run_as,
+            auditor: false,
+        };
+        self.create_person_key(person, now).await
+    }
+
+    /// Makes a key pair for `person`.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub async fn create_person_key(
+        &self,
+        person: Person<'_>,
+        now: SystemTime,
+    ) -> Result<AccessKey, AccessError> {
+        if let Some(user) = person.run_as.filter(|user| !is_user(user)) {
             return Err(AccessError::RunAs {
                 user: user.to_owned(),
             });
         }
         let key = AccessKey {
-            run_as: run_as.map(Into::into),
-            ..new_key(name, None, now)?
+            run_as: person.run_as.map(Into::into),
+            auditor: person.auditor,
+            ..new_key(person.name, None, now)?
         };
         let stored = key.clone();
         self.call(move |connection| insert(connection, &stored))
@@ -197,6 +231,7 @@ fn new_key(name: &str, node_id: Option<String>, now: SystemTime) -> Result<Acces
         name: name.to_owned(),
         node_id,
         run_as: None,
+        auditor: false,
         created: now,
         disabled: None,
     })
@@ -214,14 +249,15 @@ fn is_user(user: &str) -> bool {
 
 fn insert(connection: &Connection, key: &AccessKey) -> rusqlite::Result<()> {
     connection.execute(
-        "INSERT INTO access_keys (access_key_id, secret, name, node_id, run_as, created_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO access_keys (access_key_id, secret, name, node_id, run_as, auditor, created_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             key.access_key_id,
             key.secret.expose(),
             key.name,
             key.node_id,
             key.run_as,
+            key.auditor,
             to_millis(key.created)
         ],
     )?;
@@ -235,6 +271,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AccessKey> {
         name: row.get("name")?,
         node_id: row.get("node_id")?,
         run_as: row.get("run_as")?,
+        auditor: row.get("auditor")?,
         created: from_millis(row.get("created_ms")?),
         disabled: row.get::<_, Option<i64>>("disabled_ms")?.map(from_millis),
     })

@@ -1,5 +1,5 @@
-//! What the gateway remembers: nodes and their credentials, activations, access keys, sessions,
-//! documents.
+//! What the gateway remembers: nodes and their credentials, activations, access keys, sessions and
+//! their recordings, documents.
 //!
 //! One SQLite file, one connection. Every call runs on the blocking pool, so that a slow disk never
 //! holds up the relay. Secrets that must be known in the clear to check a signature (access keys,
@@ -11,6 +11,7 @@ pub mod activations;
 pub mod documents;
 pub mod node_credentials;
 pub mod nodes;
+pub mod recordings;
 pub mod secret;
 pub mod sessions;
 

@@ -5,7 +5,9 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{StoreError, access, activations, documents, node_credentials, nodes, sessions};
+use super::{
+    StoreError, access, activations, documents, node_credentials, nodes, recordings, sessions,
+};
 
 /// All migrations in order. What is released here is never edited; a change is a new entry.
 const MIGRATIONS: &[&[&str]] = &[
@@ -21,6 +23,7 @@ const MIGRATIONS: &[&[&str]] = &[
         sessions::LIMITS_SCHEMA,
         access::RUN_AS_SCHEMA,
     ],
+    &[recordings::SCHEMA, access::AUDITOR_SCHEMA],
 ];
 
 /// Brings `connection` to the newest schema.

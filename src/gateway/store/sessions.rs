@@ -14,6 +14,7 @@ use rusqlite::{OptionalExtension, Row, params};
 pub use limits::{Activity, DEFAULT_IDLE_TIMEOUT, SessionLimits};
 pub use list::{Cursor, Selection, SessionFilter};
 
+use super::recordings::{self, NodeFile};
 use super::timestamp::{from_millis, to_millis};
 use super::{Store, StoreError};
 use crate::protocol::wire::SessionId;
@@ -155,6 +156,8 @@ pub struct SessionResult {
     pub s3_output: String,
     /// Where the transcript went in CloudWatch Logs.
     pub log_output: String,
+    /// The cast that the node made of the session, where it said so.
+    pub cast: Option<NodeFile>,
 }
 
 const COLUMNS: &str = "session_id, node_id, owner, document_name, reason, status, start_ms, \
@@ -294,6 +297,9 @@ impl Store {
                     result.details,
                     now,
                 ])?;
+            if let Some(cast) = result.cast.filter(|_| known) {
+                recordings::note_node_file(&transaction, &result.session_id, &cast, now)?;
+            }
             transaction.commit()?;
             Ok(known)
         })
@@ -389,7 +395,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
     })
 }
 
-fn read_id(row: &Row<'_>, column: usize) -> rusqlite::Result<SessionId> {
+pub(super) fn read_id(row: &Row<'_>, column: usize) -> rusqlite::Result<SessionId> {
     let text: String = row.get(column)?;
     SessionId::new(text).map_err(|error| invalid(column, error.to_string()))
 }

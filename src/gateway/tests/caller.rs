@@ -15,10 +15,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Running;
 use crate::runtime::tls;
@@ -28,6 +31,7 @@ pub(super) const FINGERPRINT: &str = "8a0f16b0-fded-4044-ba46-709a519a01b7";
 
 /// Either the JSON of a result or the code of an error.
 type Outcome = Result<Value, String>;
+type TlsConnection = http1::Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
 
 /// What a person or an agent calls with.
 pub(super) struct Tool {
@@ -65,6 +69,36 @@ impl Tool {
 
     async fn signed(&self, service: &str, target: &str, request: &Value) -> Outcome {
         let mut request = self.request(target, request);
+        self.sign(service, self.url.as_str(), &mut request);
+        self.send(request).await
+    }
+
+    /// A signed request for `path` of the message gateway; gives the status and the body as it comes.
+    pub(super) async fn rest(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let (host, port) = (self.url.host_str().unwrap(), self.url.port().unwrap());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", format!("{host}:{port}"))
+            .body(Bytes::copy_from_slice(body))
+            .unwrap();
+        let url = self.url.join(path).unwrap();
+        self.sign("ssmmessages", url.as_str(), &mut request);
+        let (mut sender, connection) = self.connect().await;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            // The gateway may end the connection, which shows in the body.
+            let _ = connection.await;
+        }));
+        let response = sender.send_request(request.map(Full::new)).await.unwrap();
+        let (head, body) = response.into_parts();
+        Answer {
+            head,
+            body,
+            _connection: connection,
+        }
+    }
+
+    fn sign(&self, service: &str, url: &str, request: &mut Request<Bytes>) {
         let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -78,10 +112,10 @@ impl Tool {
         let headers = request.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
         let body = SignableBody::Bytes(request.body());
-        let signable = SignableRequest::new("POST", self.url.as_str(), headers, body).unwrap();
+        let method = request.method().as_str();
+        let signable = SignableRequest::new(method, url, headers, body).unwrap();
         let (instructions, _) = sign(signable, &params).unwrap().into_parts();
-        instructions.apply_to_request_http1x(&mut request);
-        self.send(request).await
+        instructions.apply_to_request_http1x(request);
     }
 
     fn request(&self, target: &str, request: &Value) -> Request<Bytes> {
@@ -94,16 +128,19 @@ impl Tool {
             .unwrap()
     }
 
-    /// Sends over a TLS connection of its own, and reads the answer in AWS's shape.
-    async fn send(&self, request: Request<Bytes>) -> Outcome {
+    /// A TLS connection.
+    async fn connect(&self) -> (SendRequest<Full<Bytes>>, TlsConnection) {
         let (host, port) = (self.url.host_str().unwrap(), self.url.port().unwrap());
         let stream = TcpStream::connect((host, port)).await.unwrap();
         let name = ServerName::try_from(host.to_owned()).unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
         let stream = connector.connect(name, stream).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
+        http1::handshake(TokioIo::new(stream)).await.unwrap()
+    }
+
+    /// Sends over a TLS connection of its own, and reads the answer in AWS's shape.
+    async fn send(&self, request: Request<Bytes>) -> Outcome {
+        let (mut sender, connection) = self.connect().await;
         let exchange = async move {
             let response = sender.send_request(request.map(Full::new)).await.unwrap();
             let (parts, body) = response.into_parts();
@@ -124,6 +161,31 @@ impl Tool {
         );
         assert!(body["message"].is_string());
         Err(body["__type"].as_str().unwrap().to_owned())
+    }
+}
+
+/// An answer whose body is still under way.
+pub(super) struct Answer {
+    pub(super) head: http::response::Parts,
+    body: hyper::body::Incoming,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    /// The next bytes of the body; `None` at its end, an error if it broke off.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
+        let frame = self.body.frame().await?;
+        Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    /// All of the body.
+    pub(super) async fn text(self) -> String {
+        let body = self.body.collect().await.unwrap().to_bytes();
+        String::from_utf8(body.into()).unwrap()
     }
 }
 

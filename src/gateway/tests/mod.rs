@@ -4,6 +4,7 @@ mod agents;
 mod caller;
 mod documents;
 mod people;
+mod recordings;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -16,17 +17,23 @@ use caller::Tool;
 struct Gateway {
     running: Running,
     _serving: AbortOnDropHandle<()>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 async fn gateway() -> Gateway {
+    gateway_with(|_| {}).await
+}
+
+/// A gateway with other settings.
+async fn gateway_with(change: impl FnOnce(&mut Settings)) -> Gateway {
     let state = tempfile::tempdir().unwrap();
-    let settings = Settings::on_loopback(state.path());
+    let mut settings = Settings::on_loopback(state.path());
+    change(&mut settings);
     let (running, serving) = start(settings, CancellationToken::new()).await.unwrap();
     Gateway {
         running,
         _serving: AbortOnDropHandle::new(tokio::spawn(serving)),
-        _state: state,
+        state,
     }
 }
 

@@ -43,6 +43,8 @@ pub struct PeerFeatures {
     pub half_close: bool,
     /// It takes the digests of recordings in the result of a session.
     pub recordings: bool,
+    /// It stores recordings that are uploaded to it ([`super::recording`]).
+    pub recording_upload: bool,
 }
 
 impl Default for PeerFeatures {
@@ -54,6 +56,7 @@ impl Default for PeerFeatures {
             empty_output: false,
             half_close: false,
             recordings: false,
+            recording_upload: false,
         }
     }
 }
@@ -68,6 +71,7 @@ impl PeerFeatures {
             empty_output: true,
             half_close: true,
             recordings: true,
+            recording_upload: true,
         }
     }
 
@@ -92,6 +96,7 @@ impl PeerFeatures {
                 ("empty-output", _) => features.empty_output = true,
                 ("half-close", _) => features.half_close = true,
                 ("recordings", _) => features.recordings = true,
+                ("recording-upload", _) => features.recording_upload = true,
                 _ => {}
             }
         }
@@ -108,6 +113,7 @@ impl fmt::Display for PeerFeatures {
             (self.empty_output, "empty-output"),
             (self.half_close, "half-close"),
             (self.recordings, "recordings"),
+            (self.recording_upload, "recording-upload"),
         ] {
             if announced {
                 write!(f, ", {name}")?;

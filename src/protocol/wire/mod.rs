@@ -13,6 +13,7 @@ pub mod id;
 pub mod message;
 pub mod open_channel;
 pub mod payload;
+pub mod recording;
 pub mod session_document;
 pub mod task;
 pub mod version;

@@ -9,11 +9,12 @@ use std::future::ready;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::select;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug};
 
 use super::super::connection::{Connection, News};
-use super::super::end::{End, hang_up};
+use super::super::end::{End, UNRECORDED, hang_up};
 use super::super::outcome::Outcome;
 use super::super::task::Session;
 use super::super::terminal::DEFAULT_SIZE;
@@ -150,6 +151,8 @@ impl Opening {
 /// What wakes a running session.
 enum Event {
     Cancelled,
+    /// The record that has to be is not taken any more.
+    Unrecorded,
     Exited(ExitStatus),
     News(News),
     /// The data channel takes more of the output that waits.
@@ -169,6 +172,7 @@ struct Running {
     processes: Processes,
     exited: Option<ExitStatus>,
     recorder: Recorder,
+    unrecorded: CancellationToken,
     _writer: AbortOnDropHandle<()>,
 }
 
@@ -176,7 +180,7 @@ impl Running {
     fn new(opening: Opening, process: Process, session: Session) -> Self {
         trail::process(&session, &process.user, &process.shown);
         let about = session.about(&process.user, &process.shown, DEFAULT_SIZE);
-        let (recorder, write) = session.context.transcript.start(about);
+        let (recorder, write) = session.context.transcript.start(about, &session.targets);
         let writer = tokio::spawn(write.in_current_span());
         for signal in opening.signals {
             process.processes.signal(signal);
@@ -188,6 +192,7 @@ impl Running {
             outputs: process.outputs,
             processes: process.processes,
             exited: None,
+            unrecorded: recorder.broken(),
             recorder,
             _writer: AbortOnDropHandle::new(writer),
         }
@@ -230,6 +235,7 @@ impl Running {
         };
         select! {
             () = self.session.cancel.cancelled() => Event::Cancelled,
+            () = self.unrecorded.cancelled() => Event::Unrecorded,
             status = self.processes.exited(), if self.exited.is_none() => Event::Exited(status),
             news = inbox.news() => Event::News(news),
             event = output, if wants_output => event,
@@ -241,6 +247,7 @@ impl Running {
     async fn handle(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Cancelled => return Some(End::of_cancelled(&self.session)),
+            Event::Unrecorded => return Some(End::Unrecorded),
             Event::Done(status) => return Some(End::Exited(status)),
             Event::Exited(status) => {
                 self.exited = Some(status);
@@ -292,6 +299,10 @@ impl Running {
             let code = self.exit_code(status).map(Payload::ExitCode);
             goodbye.extend(code.map(Outgoing::Payload));
             goodbye.push(Outgoing::State(SessionState::Terminating));
+        }
+        if end == End::Unrecorded {
+            let text = format!("{UNRECORDED}\n");
+            goodbye.push(Outgoing::Payload(Payload::StdErr(text.into())));
         }
         // Whoever still writes is told by SIGPIPE.
         drop(self.outputs);

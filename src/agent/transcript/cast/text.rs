@@ -1,7 +1,9 @@
 //! Bytes as the inside of a JSON string.
 
+use serde::{Deserialize, Serialize};
+
 /// A byte stream as text: characters may be cut anywhere between two pushes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Utf8Text {
     /// The start of a character, at most three bytes.
     cut: Vec<u8>,

@@ -36,7 +36,7 @@ async fn files_hold_the_bytes_that_were_sent() {
 async fn cast_has_times_that_never_go_back_and_the_size_changes() {
     let folder = tempfile::tempdir().unwrap();
     let transcript = Transcript::new(Some(settings(folder.path())));
-    let (mut recorder, writer) = transcript.start(about("alice-1"));
+    let (mut recorder, writer) = transcript.start(about("alice-1"), &[]);
     let writer = tokio::spawn(writer);
 
     for cols in 80..90 {
@@ -178,7 +178,7 @@ async fn second_session_of_the_same_name_does_not_overwrite_the_first() {
 
 async fn record(settings: Settings, output: &[Bytes]) -> Report {
     let transcript = Transcript::new(Some(settings));
-    let (mut recorder, writer) = transcript.start(about("alice-1"));
+    let (mut recorder, writer) = transcript.start(about("alice-1"), &[]);
     let writer = tokio::spawn(writer);
     for bytes in output {
         recorder.output(bytes.clone()).await;

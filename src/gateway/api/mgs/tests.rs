@@ -21,6 +21,7 @@ use url::Url;
 use super::*;
 use crate::gateway::api::signature::Verifier;
 use crate::gateway::broker::{self, Broker, StartRequest, Ticket};
+use crate::gateway::recordings::{self, Recordings};
 use crate::gateway::store::Store;
 use crate::gateway::store::sessions::SessionLimits;
 use crate::protocol::wire::open_channel::{
@@ -174,9 +175,14 @@ impl Gateway {
         let (broker, run) = Broker::new(store.clone(), settings, cancel.clone())
             .await
             .unwrap();
+        let kept = recordings::Settings::new("/nowhere");
+        let (recordings, _) = Recordings::new(store.clone(), kept, cancel.clone())
+            .await
+            .unwrap();
         let router = routes(ApiState {
             store: store.clone(),
             broker: broker.clone(),
+            recordings,
             verifier: Verifier::new(store.clone()),
             cancel,
         });

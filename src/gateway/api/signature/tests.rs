@@ -373,6 +373,7 @@ fn alice() -> Caller {
         name: "alice".into(),
         arn: "arn:aws:iam::000000000000:user/alice".into(),
         run_as: "deploy".into(),
+        auditor: false,
     }
 }
 
@@ -381,7 +382,7 @@ async fn verifier() -> Verifier {
     store
         .call(|connection| {
             connection.execute(
-                "INSERT INTO access_keys VALUES (?1, ?2, 'alice', NULL, 0, NULL, 'deploy')",
+                "INSERT INTO access_keys VALUES (?1, ?2, 'alice', NULL, 0, NULL, 'deploy', 0)",
                 [ID, SECRET],
             )
         })

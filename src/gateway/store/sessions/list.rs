@@ -78,9 +78,26 @@ impl Cursor {
         })
     }
 
+    /// Just after the session `session_id` that was asked for at `start`.
+    pub(in super::super) fn at(start: SystemTime, session_id: SessionId) -> Self {
+        Self {
+            start_ms: to_millis(start),
+            session_id,
+        }
+    }
+
+    /// The text that [`Self::parse`] reads.
+    pub(in super::super) fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{} {}", self.start_ms, self.session_id))
+    }
+
+    /// Milliseconds and session, as the store compares them.
+    pub(in super::super) fn into_parts(self) -> (i64, SessionId) {
+        (self.start_ms, self.session_id)
+    }
+
     fn after(record: &SessionRecord) -> String {
-        let place = format!("{} {}", to_millis(record.start), record.session_id);
-        URL_SAFE_NO_PAD.encode(place)
+        Self::at(record.start, record.session_id.clone()).to_text()
     }
 }
 

@@ -242,5 +242,6 @@ fn result(name: &str, node: &str, status: SessionStatus, exit_code: Option<i32>)
         exit_code,
         s3_output: String::new(),
         log_output: String::new(),
+        cast: None,
     }
 }

@@ -106,6 +106,7 @@ impl Channel {
             empty_output: self.peer.empty_output,
             half_close: features.half_close,
             recordings: features.recordings,
+            recording_upload: features.recording_upload,
         };
         self.apply_peer();
         if self.announced.replace(features) != Some(features) {

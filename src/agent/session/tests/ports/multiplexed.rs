@@ -19,6 +19,7 @@ const FOREIGN: PeerFeatures = PeerFeatures {
     empty_output: false,
     half_close: false,
     recordings: false,
+    recording_upload: false,
 };
 
 // Session and pump run at once, as they do in an agent.

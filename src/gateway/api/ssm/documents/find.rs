@@ -135,6 +135,7 @@ mod tests {
     use super::*;
     use crate::gateway::api::signature::Verifier;
     use crate::gateway::broker::{self, Broker};
+    use crate::gateway::recordings::{self, Recordings};
     use crate::gateway::store::Store;
 
     #[tokio::test]
@@ -194,10 +195,15 @@ mod tests {
         let (broker, _) = Broker::new(store.clone(), settings, cancel.clone())
             .await
             .unwrap();
+        let kept = recordings::Settings::new("/nowhere");
+        let (recordings, _) = Recordings::new(store.clone(), kept, cancel.clone())
+            .await
+            .unwrap();
         ApiState {
             verifier: Verifier::new(store.clone()),
             store,
             broker,
+            recordings,
             cancel,
         }
     }

@@ -1,0 +1,45 @@
+//! The services that this agent brings records of sessions to.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::control::Status;
+use super::transcript::{About, Destination, GatewayUploader, Services, Uploader};
+use crate::aws::Client;
+
+/// Makes the uploaders.
+pub struct RecordServices {
+    /// Signs the calls.
+    pub client: Client,
+    /// Whether the gateway takes records is known once the control channel is open.
+    pub status: watch::Receiver<Status>,
+}
+
+impl RecordServices {
+    fn gateway_takes_records(&self) -> bool {
+        match &*self.status.borrow() {
+            Status::Connected { features, .. } => features.recording_upload,
+            Status::Connecting | Status::Waiting { .. } | Status::Stopped => false,
+        }
+    }
+}
+
+impl Services for RecordServices {
+    fn uploader(
+        &self,
+        about: &Arc<About>,
+        destination: &Destination,
+        state: Option<&Value>,
+    ) -> Option<Box<dyn Uploader>> {
+        match destination {
+            Destination::Gateway if self.gateway_takes_records() => {
+                let about = Arc::clone(about);
+                let uploader = GatewayUploader::new(self.client.clone(), about, state.cloned());
+                Some(Box::new(uploader))
+            }
+            Destination::Gateway | Destination::S3 { .. } | Destination::CloudWatch { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which services get the record of a session: what its document says, else what the host is
+//! configured to.
+
+use crate::agent::transcript::{Destination, Policy, Target};
+use crate::protocol::wire::session_document::Preferences;
+
+/// The services that get records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The bucket of sessions whose document names none.
+    pub s3: Option<Destination>,
+    /// What follows if a bucket does not take a record.
+    pub s3_policy: Policy,
+    /// The log group of sessions whose document names none.
+    pub cloud_watch: Option<Destination>,
+    /// What follows if a log group does not take a record.
+    pub cloud_watch_policy: Policy,
+    /// Whether the gateway gets records, and what follows if it does not take one.
+    pub gateway: Option<Policy>,
+}
+
+impl Record {
+    /// Where the record of a session with these preferences goes.
+    pub(super) fn targets(&self, preferences: &Preferences) -> Vec<Target> {
+        let s3 = bucket(preferences).or_else(|| self.s3.clone());
+        let cloud_watch = group(preferences).or_else(|| self.cloud_watch.clone());
+        let gateway = self.gateway.map(|policy| (Destination::Gateway, policy));
+        let s3 = s3.map(|destination| (destination, self.s3_policy));
+        let cloud_watch = cloud_watch.map(|destination| (destination, self.cloud_watch_policy));
+        [s3, cloud_watch, gateway]
+            .into_iter()
+            .flatten()
+            .map(|(destination, policy)| Target {
+                destination,
+                policy,
+            })
+            .collect()
+    }
+}
+
+fn bucket(preferences: &Preferences) -> Option<Destination> {
+    (!preferences.s3_bucket_name.is_empty()).then(|| Destination::S3 {
+        bucket: preferences.s3_bucket_name.clone(),
+        key_prefix: preferences.s3_key_prefix.clone(),
+        encrypted: preferences.s3_encryption_enabled,
+    })
+}
+
+fn group(preferences: &Preferences) -> Option<Destination> {
+    (!preferences.cloud_watch_log_group_name.is_empty()).then(|| Destination::CloudWatch {
+        group: preferences.cloud_watch_log_group_name.clone(),
+        encrypted: preferences.cloud_watch_encryption_enabled,
+        streaming: preferences.cloud_watch_streaming_enabled,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_goes_before_the_configuration() {
+        let record = Record {
+            s3: Some(s3("host")),
+            s3_policy: Policy::FailClosed,
+            ..Record::default()
+        };
+        let preferences = Preferences {
+            s3_bucket_name: "document".into(),
+            ..Preferences::default()
+        };
+
+        let expected = |bucket| Target {
+            destination: s3(bucket),
+            policy: Policy::FailClosed,
+        };
+        assert_eq!(record.targets(&preferences), [expected("document")]);
+        assert_eq!(record.targets(&Preferences::default()), [expected("host")]);
+    }
+
+    #[test]
+    fn without_a_word_of_either_nothing_leaves_the_host() {
+        assert_eq!(Record::default().targets(&Preferences::default()), []);
+    }
+
+    fn s3(bucket: &str) -> Destination {
+        Destination::S3 {
+            bucket: bucket.into(),
+            key_prefix: String::new(),
+            encrypted: false,
+        }
+    }
+}
