@@ -1,15 +1,16 @@
 //! The client: one call to a service, signed and retried.
 
 mod draft;
+mod service;
 mod upload;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use jiff::fmt::rfc2822;
 use serde::Serialize;
@@ -28,16 +29,8 @@ use super::skew::Skew;
 use crate::runtime::proxy;
 
 pub(super) use draft::Draft;
+pub(super) use service::Service;
 
-/// Time for one attempt of a Systems Manager call.
-const SSM_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time for one attempt of a message gateway call.
-const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
-/// Time for one attempt of a KMS call: an encrypted session has 15 s for each step of its handshake,
-/// so that there is time for a second attempt.
-const KMS_TIMEOUT: Duration = Duration::from_secs(6);
-/// Time for one attempt of an S3 call: 8 MiB at 1 Mbit/s, and some for the answer.
-const S3_TIMEOUT: Duration = Duration::from_secs(90);
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const JSON: &str = "application/json";
 const OUR_USER_AGENT: HeaderValue =
@@ -85,46 +78,6 @@ impl Shared {
             Service::Kms => self.to_kms.clone(),
             Service::Messages => self.to_messages.clone(),
             Service::S3 => self.routes.route(url, &self.proxies),
-        }
-    }
-}
-
-/// Whom a call is made to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
-    Ssm,
-    Kms,
-    Messages,
-    S3,
-}
-
-impl Service {
-    /// Its name in signatures.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ssm => "ssm",
-            Self::Kms => "kms",
-            Self::Messages => "ssmmessages",
-            Self::S3 => "s3",
-        }
-    }
-
-    /// Time for one attempt.
-    pub(super) fn timeout(self) -> Duration {
-        match self {
-            Self::Ssm => SSM_TIMEOUT,
-            Self::Kms => KMS_TIMEOUT,
-            Self::Messages => MESSAGES_TIMEOUT,
-            Self::S3 => S3_TIMEOUT,
-        }
-    }
-
-    /// The status of its successes.
-    pub(super) fn success(self) -> &'static [StatusCode] {
-        match self {
-            Self::Ssm | Self::Kms => &[StatusCode::OK],
-            Self::Messages => &[StatusCode::CREATED],
-            Self::S3 => &[StatusCode::OK, StatusCode::NO_CONTENT],
         }
     }
 }
