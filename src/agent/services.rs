@@ -6,7 +6,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::control::Status;
-use super::transcript::{About, Destination, GatewayUploader, Services, Uploader};
+use super::transcript::{
+    About, CloudWatchUploader, Destination, GatewayUploader, Services, Uploader,
+};
 use crate::aws::Client;
 
 /// Makes the uploaders.
@@ -39,7 +41,19 @@ impl Services for RecordServices {
                 let uploader = GatewayUploader::new(self.client.clone(), about, state.cloned());
                 Some(Box::new(uploader))
             }
-            Destination::Gateway | Destination::S3 { .. } | Destination::CloudWatch { .. } => None,
+            Destination::CloudWatch {
+                group,
+                encrypted,
+                streaming,
+            } => Some(Box::new(CloudWatchUploader::new(
+                self.client.clone(),
+                Arc::clone(about),
+                group,
+                *encrypted,
+                *streaming,
+                state.cloned(),
+            ))),
+            Destination::Gateway | Destination::S3 { .. } => None,
         }
     }
 }

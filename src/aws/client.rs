@@ -48,6 +48,7 @@ struct Shared {
     tls: Arc<rustls::ClientConfig>,
     to_ssm: Route,
     to_kms: Route,
+    to_logs: Route,
     to_messages: Route,
     routes: Routes,
     proxies: proxy::Settings,
@@ -61,12 +62,13 @@ impl Shared {
             Service::Kms => &self.endpoints.kms,
             Service::Messages => &self.endpoints.messages,
             Service::S3 => &self.endpoints.s3.url,
+            Service::Logs => &self.endpoints.logs,
         }
     }
 
     fn region(&self, service: Service) -> &str {
         match service {
-            Service::Ssm | Service::Kms | Service::S3 => &self.endpoints.region,
+            Service::Ssm | Service::Kms | Service::S3 | Service::Logs => &self.endpoints.region,
             Service::Messages => &self.endpoints.messages_region,
         }
     }
@@ -77,6 +79,7 @@ impl Shared {
             Service::Ssm => self.to_ssm.clone(),
             Service::Kms => self.to_kms.clone(),
             Service::Messages => self.to_messages.clone(),
+            Service::Logs => self.to_logs.clone(),
             Service::S3 => self.routes.route(url, &self.proxies),
         }
     }
@@ -120,6 +123,7 @@ impl Client {
         let shared = Shared {
             to_ssm: routes.route(&endpoints.ssm, proxies),
             to_kms: routes.route(&endpoints.kms, proxies),
+            to_logs: routes.route(&endpoints.logs, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
             routes,
             proxies: proxies.clone(),
@@ -214,6 +218,22 @@ impl Client {
         self.json_call(draft, Authority::Credentials).await
     }
 
+    /// A signed AWS JSON 1.1 call to CloudWatch Logs. Only what a new signature cures is retried: the
+    /// callers come again with a back-off of their own, and events that are sent twice are there twice.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn logs<Q: Serialize, R: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let draft = self.json_draft(Service::Logs, "Logs_20140328", operation, request)?;
+        let attempts = Attempts::signature_only();
+        self.json_call_with(draft, Authority::Credentials, attempts)
+            .await
+    }
+
     /// A signed POST of `json` to `path` of the message gateway; returns the body of the answer.
     ///
     /// Success is exactly 201. Only what a new signature cures is retried: the callers reconnect
@@ -289,6 +309,15 @@ impl Client {
         authority: Authority<'_>,
     ) -> Result<R, CallError> {
         let attempts = Attempts::of(draft.operation);
+        self.json_call_with(draft, authority, attempts).await
+    }
+
+    async fn json_call_with<R: DeserializeOwned>(
+        &self,
+        draft: Draft<'_>,
+        authority: Authority<'_>,
+        attempts: Attempts,
+    ) -> Result<R, CallError> {
         let answer = self.call(&draft, authority, attempts).await?.into_body();
         // Some endpoints answer an operation that has no result with no body.
         let json = if answer.is_empty() {

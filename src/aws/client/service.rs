@@ -13,6 +13,8 @@ const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
 const KMS_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time for one attempt of an S3 call: 8 MiB at 1 Mbit/s, and some for the answer.
 const S3_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time for one attempt of a CloudWatch Logs call: 2 MiB, a full batch as JSON, at 1 Mbit/s.
+const LOGS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whom a call is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub(in crate::aws) enum Service {
     Kms,
     Messages,
     S3,
+    Logs,
 }
 
 impl Service {
@@ -31,6 +34,7 @@ impl Service {
             Self::Kms => "kms",
             Self::Messages => "ssmmessages",
             Self::S3 => "s3",
+            Self::Logs => "logs",
         }
     }
 
@@ -41,13 +45,14 @@ impl Service {
             Self::Kms => KMS_TIMEOUT,
             Self::Messages => MESSAGES_TIMEOUT,
             Self::S3 => S3_TIMEOUT,
+            Self::Logs => LOGS_TIMEOUT,
         }
     }
 
     /// The status of its successes.
     pub(in crate::aws) fn success(self) -> &'static [StatusCode] {
         match self {
-            Self::Ssm | Self::Kms => &[StatusCode::OK],
+            Self::Ssm | Self::Kms | Self::Logs => &[StatusCode::OK],
             Self::Messages => &[StatusCode::CREATED],
             Self::S3 => &[StatusCode::OK, StatusCode::NO_CONTENT],
         }
