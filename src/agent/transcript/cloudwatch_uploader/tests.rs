@@ -194,7 +194,8 @@ async fn events_that_were_uploaded_and_not_confirmed_are_there_once() {
             let text = whole(&logs, manner);
             let found = ["a", "b", "c"].map(|c| text.matches(&format!("\n{c}")).count());
             assert_eq!(found, [1, 1, 1], "{manner:?} {known}");
-            assert_eq!(text.matches('x').count(), 400 * 999, "{manner:?} {known}");
+            let long = text.matches(&"x".repeat(999)).count();
+            assert_eq!(long, 400, "{manner:?} {known}");
         }
     }
 }
