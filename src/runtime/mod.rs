@@ -2,6 +2,7 @@
 //! life cycle, resource limits, TLS roots and proxies, exit codes.
 
 pub mod atomic_file;
+pub mod background;
 pub mod backoff;
 pub mod cause;
 pub mod clock;

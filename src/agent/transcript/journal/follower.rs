@@ -70,6 +70,11 @@ impl Follower {
                     service,
                     "upload of the record stops, the next start goes on"
                 );
+                self.on_disk(|journal, number| {
+                    journal.save(number);
+                    true
+                })
+                .await;
                 return;
             };
             match step {
