@@ -1,6 +1,6 @@
 use super::*;
 use crate::aws::Endpoints;
-use crate::aws::test_server::{Reply, TestServer};
+use crate::aws::tests::server::{Reply, TestServer};
 
 const ENCRYPTED: &str = "<ServerSideEncryptionConfiguration \
      xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Rule><ApplyServerSideEncryptionByDefault>\
