@@ -146,6 +146,8 @@ pub struct Overrides {
     pub ssm: Option<String>,
     /// Endpoint of KMS.
     pub kms: Option<String>,
+    /// Endpoint of S3, for every bucket.
+    pub s3: Option<String>,
     /// Region of the message gateway.
     pub messages_region: Option<String>,
     /// Endpoint of the message gateway.
@@ -172,6 +174,9 @@ impl Overrides {
         }
         if let Some(kms) = &self.kms {
             endpoints = endpoints.with_kms(kms)?;
+        }
+        if let Some(s3) = &self.s3 {
+            endpoints = endpoints.with_s3(s3)?;
         }
         if let Some(messages) = &self.messages {
             endpoints = endpoints.with_messages(messages)?;

@@ -50,7 +50,7 @@ pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT, UPLOAD_LIMIT};
 pub use remote::{Destination, Policy, RemoteCopy, Services, Standing, Target};
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};
-pub use uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader};
+pub use uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader, Wants};
 pub use uploads::Uploads;
 pub use verify::{Examined, Verdict, VerifyError, verify};
 
