@@ -178,3 +178,66 @@ impl Piece {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{Settings, Store};
+    use super::*;
+    use crate::protocol::wire::TerminalSize;
+
+    #[test]
+    fn output_alone_comes_in_one_piece_and_is_confirmed_up_to_where_it_stands() {
+        let journal = journal(vec![
+            Event::Resize(TerminalSize { cols: 80, rows: 24 }),
+            Event::Output("a".into()),
+            Event::Input("secret".into()),
+            Event::ErrorOutput("b".into()),
+            Event::Missing { bytes: 7 },
+            Event::Output("c".into()),
+            Event::Input("secret".into()),
+        ]);
+
+        let read = |limit| journal.read(Cursor::default(), limit, Wants::Output);
+        let batch = read(1000).unwrap();
+
+        let events = [
+            Event::Output("ab".into()),
+            Event::Missing { bytes: 7 },
+            Event::Output("c".into()),
+        ];
+        let read_events: Vec<Event> = batch.entries.iter().map(|e| e.event.clone()).collect();
+        assert_eq!(read_events, events);
+        let ends: Vec<u64> = (0..=3).map(|count| batch.after(count).entry).collect();
+        assert_eq!(ends, [0, 4, 5, 7]);
+    }
+
+    #[test]
+    fn batch_of_single_characters_holds_as_much_as_any_other() {
+        let journal = journal(vec![Event::Output("x".into()); 5000]);
+
+        let length = |wants| {
+            let batch = journal.read(Cursor::default(), 4096, wants).unwrap();
+            let lengths = batch.entries.iter().map(|entry| entry.event.data_len());
+            lengths.sum::<usize>()
+        };
+
+        assert_eq!(length(Wants::Entries), 4096_usize.div_ceil(ENTRY_COST + 1));
+        assert_eq!(length(Wants::Output), 4096 - ENTRY_COST);
+    }
+
+    fn journal(events: Vec<Event>) -> Journal {
+        let settings = Settings {
+            directory: "/nonexistent".into(),
+            session_bytes: 0,
+            total_bytes: 0,
+        };
+        let journal = Journal::new(Arc::new(Store::new(settings)), Vec::new());
+        let at = Duration::ZERO;
+        let entries = events.into_iter().map(|event| Entry { at, event });
+        journal.keep(0, entries.collect(), 0);
+        journal
+    }
+}
