@@ -101,7 +101,8 @@ impl S3Uploader {
         encrypted: bool,
         state: Option<Value>,
     ) -> Self {
-        let name = format!("{}.log", about.session_id.as_str().replace(':', ""));
+        // The reference leaves colons out, which no session id has here.
+        let name = format!("{}.log", about.session_id);
         let key = BucketName::new(bucket)
             .and_then(|bucket| Ok((bucket, ObjectKey::join(key_prefix, &name)?)));
         Self {

@@ -6,7 +6,9 @@ use super::*;
 use crate::agent::transcript::End;
 use crate::agent::transcript::file_sink::tests::about;
 use crate::aws::tests::server::{Reply, TestServer};
+use crate::aws::{Endpoints, StaticCredentials};
 use crate::runtime::cause::in_one_line;
+use crate::runtime::tls;
 use fake::Fake;
 
 const KEY: &str = "/my-logs/pre/fix/alice-1.log";
@@ -50,16 +52,6 @@ async fn bytes_that_are_no_text_arrive_as_they_are() {
 
     let text = s3.text();
     assert!(text.windows(all.len()).any(|part| part == all));
-}
-
-#[tokio::test]
-async fn colons_of_a_session_id_are_not_in_the_key() {
-    let s3 = Fake::start().await;
-    let about = Arc::new(about("a:b"));
-
-    let uploader = S3Uploader::new(s3.client(), about, "my-logs", "", false, None);
-
-    assert_eq!(uploader.place(), "s3://my-logs/ab.log");
 }
 
 #[tokio::test]
@@ -265,6 +257,18 @@ async fn session_does_not_start_if_nobody_says_whether_the_bucket_is_encrypted()
     s3.uploader(None).check().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn session_does_not_start_while_nobody_answers_whether_the_bucket_is_encrypted() {
+    // Connections are made, by the kernel, and nobody reads them.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut uploader = at(&url, true);
+
+    let checked = uploader.check().await;
+
+    assert!(matches!(checked, Err(CheckError::Unmet(_))), "{checked:?}");
+}
+
 #[tokio::test]
 async fn missing_bucket_and_impossible_names_show_in_the_check() {
     let server = TestServer::start(|_, _| Reply(404, vec![], String::new())).await;
@@ -287,7 +291,7 @@ async fn missing_bucket_and_impossible_names_show_in_the_check() {
 fn large_objects_are_shown_less_often() {
     let server = |stored| S3Uploader {
         stored,
-        ..offline()
+        ..at("http://127.0.0.1:1", false)
     };
     let parts = |bytes, copied| Stored::Parts {
         upload: String::new(),
@@ -305,11 +309,12 @@ fn large_objects_are_shown_less_often() {
     }
 }
 
-fn offline() -> S3Uploader {
-    let endpoints = crate::aws::Endpoints::for_region("test-1", None).unwrap();
-    let credentials = Arc::new(crate::aws::NoCredentials);
-    let client = Client::new(endpoints, crate::runtime::tls::client_config(), credentials);
-    S3Uploader::new(client, Arc::new(about("a")), "my-logs", "", false, None)
+/// An uploader to the service at this URL.
+fn at(url: &str, encrypted: bool) -> S3Uploader {
+    let endpoints = Endpoints::for_region("test-1", None).and_then(|all| all.with_s3(url));
+    let credentials = Arc::new(StaticCredentials::new("AKID", "secret", None));
+    let client = Client::new(endpoints.unwrap(), tls::client_config(), credentials);
+    S3Uploader::new(client, Arc::new(about("a")), "my-logs", "", encrypted, None)
 }
 
 async fn confirmed(uploader: &mut S3Uploader, entries: &[Entry]) -> usize {
