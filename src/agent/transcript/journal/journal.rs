@@ -87,6 +87,8 @@ pub(super) struct News {
     pub(super) entries: u64,
     /// What they cost, counted as in a batch.
     pub(super) cost: u64,
+    /// Bytes of output in them.
+    pub(super) output: u64,
     /// The last one is the end.
     pub(super) ended: bool,
     /// Every service has the end, or was given up.
@@ -268,6 +270,7 @@ impl Journal {
         self.news.send_modify(|news| {
             news.entries = entries;
             news.cost += batch.iter().map(cost).sum::<u64>();
+            news.output += batch.iter().map(output).sum::<u64>();
             news.ended |= matches!(batch.last().map(|e| &e.event), Some(Event::End(_)));
         });
     }
@@ -439,6 +442,13 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs while the lock is held, and the counters stand by themselves.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn output(entry: &Entry) -> u64 {
+    match &entry.event {
+        Event::Output(bytes) | Event::ErrorOutput(bytes) => bytes.len() as u64,
+        Event::Input(_) | Event::Resize(_) | Event::Missing { .. } | Event::End(_) => 0,
     }
 }
 
