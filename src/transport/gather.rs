@@ -2,8 +2,8 @@
 //!
 //! Who takes a bulk transfer in small messages acknowledges each of them. Read as they come, those
 //! acknowledgements cost more than the data: each wakes a task here, and its sender pays for waking
-//! our processor. So while they come fast, the kernel keeps them back until there are [`MARK`] bytes
-//! of them or [`WAIT`] has passed. Other input, a keystroke or the next request, does not come fast
+//! our processor. So while they come fast, the kernel keeps them back until there are 8 KiB
+//! of them or a millisecond has passed. Other input, a keystroke or the next request, does not come fast
 //! enough to be kept back. Measured with the official plugin, which takes 1024 bytes per message and
 //! acknowledges them with 330: half of the gateway's CPU time, half of the agent's, a quarter more
 //! bytes per second.
