@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::control::Status;
-use super::transcript::{About, Destination, GatewayUploader, Services, Uploader};
+use super::transcript::{About, Destination, GatewayUploader, S3Uploader, Services, Uploader};
 use crate::aws::Client;
 
 /// Makes the uploaders.
@@ -39,7 +39,19 @@ impl Services for RecordServices {
                 let uploader = GatewayUploader::new(self.client.clone(), about, state.cloned());
                 Some(Box::new(uploader))
             }
-            Destination::Gateway | Destination::S3 { .. } | Destination::CloudWatch { .. } => None,
+            Destination::S3 {
+                bucket,
+                key_prefix,
+                encrypted,
+            } => Some(Box::new(S3Uploader::new(
+                self.client.clone(),
+                Arc::clone(about),
+                bucket,
+                key_prefix,
+                *encrypted,
+                state.cloned(),
+            ))),
+            Destination::Gateway | Destination::CloudWatch { .. } => None,
         }
     }
 }

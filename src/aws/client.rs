@@ -1,4 +1,4 @@
-//! The client: one call to Systems Manager, KMS or the message gateway, signed and retried.
+//! The client: one call to a service, signed and retried.
 
 mod draft;
 mod upload;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use jiff::fmt::rfc2822;
 use serde::Serialize;
@@ -27,7 +27,7 @@ use super::signer::{Parts, Scope, SignError, sign_with_credentials, sign_with_no
 use super::skew::Skew;
 use crate::runtime::proxy;
 
-use draft::Draft;
+pub(super) use draft::Draft;
 
 /// Time for one attempt of a Systems Manager call.
 const SSM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +36,8 @@ const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time for one attempt of a KMS call: an encrypted session has 15 s for each step of its handshake,
 /// so that there is time for a second attempt.
 const KMS_TIMEOUT: Duration = Duration::from_secs(6);
+/// Time for one attempt of an S3 call: 8 MiB at 1 Mbit/s, and some for the answer.
+const S3_TIMEOUT: Duration = Duration::from_secs(90);
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const JSON: &str = "application/json";
 const OUR_USER_AGENT: HeaderValue =
@@ -54,6 +56,8 @@ struct Shared {
     to_ssm: Route,
     to_kms: Route,
     to_messages: Route,
+    routes: Routes,
+    proxies: proxy::Settings,
     skew: Skew,
 }
 
@@ -63,31 +67,35 @@ impl Shared {
             Service::Ssm => &self.endpoints.ssm,
             Service::Kms => &self.endpoints.kms,
             Service::Messages => &self.endpoints.messages,
+            Service::S3 => &self.endpoints.s3.url,
         }
     }
 
     fn region(&self, service: Service) -> &str {
         match service {
-            Service::Ssm | Service::Kms => &self.endpoints.region,
+            Service::Ssm | Service::Kms | Service::S3 => &self.endpoints.region,
             Service::Messages => &self.endpoints.messages_region,
         }
     }
 
-    fn route(&self, service: Service) -> &Route {
+    /// The way to `url`; each bucket has a host of its own.
+    fn route(&self, service: Service, url: &Url) -> Route {
         match service {
-            Service::Ssm => &self.to_ssm,
-            Service::Kms => &self.to_kms,
-            Service::Messages => &self.to_messages,
+            Service::Ssm => self.to_ssm.clone(),
+            Service::Kms => self.to_kms.clone(),
+            Service::Messages => self.to_messages.clone(),
+            Service::S3 => self.routes.route(url, &self.proxies),
         }
     }
 }
 
 /// Whom a call is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Service {
+pub(super) enum Service {
     Ssm,
     Kms,
     Messages,
+    S3,
 }
 
 impl Service {
@@ -97,23 +105,26 @@ impl Service {
             Self::Ssm => "ssm",
             Self::Kms => "kms",
             Self::Messages => "ssmmessages",
+            Self::S3 => "s3",
         }
     }
 
     /// Time for one attempt.
-    fn timeout(self) -> Duration {
+    pub(super) fn timeout(self) -> Duration {
         match self {
             Self::Ssm => SSM_TIMEOUT,
             Self::Kms => KMS_TIMEOUT,
             Self::Messages => MESSAGES_TIMEOUT,
+            Self::S3 => S3_TIMEOUT,
         }
     }
 
     /// The status of its successes.
-    fn success(self) -> &'static [StatusCode] {
+    pub(super) fn success(self) -> &'static [StatusCode] {
         match self {
             Self::Ssm | Self::Kms => &[StatusCode::OK],
             Self::Messages => &[StatusCode::CREATED],
+            Self::S3 => &[StatusCode::OK, StatusCode::NO_CONTENT],
         }
     }
 }
@@ -129,7 +140,7 @@ pub struct NodeSigner<'a> {
 
 /// Who a call is made by.
 #[derive(Clone, Copy)]
-enum Authority<'a> {
+pub(super) enum Authority<'a> {
     Nobody,
     Credentials,
     Node(NodeSigner<'a>),
@@ -157,6 +168,8 @@ impl Client {
             to_ssm: routes.route(&endpoints.ssm, proxies),
             to_kms: routes.route(&endpoints.kms, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
+            routes,
+            proxies: proxies.clone(),
             endpoints,
             tls,
             skew: Skew::default(),
@@ -260,16 +273,18 @@ impl Client {
         let draft = Draft {
             operation: path,
             service: Service::Messages,
-            method: "POST",
+            method: Method::POST,
             url: url.map_err(|error| address(path, &error))?,
+            region: None,
             timeout: Service::Messages.timeout(),
             success: Service::Messages.success(),
-            content_type: JSON,
-            target: None,
+            headers: vec![("content-type", JSON.to_owned())],
             body: json.into(),
         };
-        self.call(&draft, Authority::Credentials, Attempts::signature_only())
-            .await
+        let answer = self
+            .call(&draft, Authority::Credentials, Attempts::signature_only())
+            .await?;
+        Ok(answer.into_body())
     }
 
     /// The headers that a websocket upgrade of `url` at the message gateway needs: `authorization`,
@@ -284,7 +299,9 @@ impl Client {
             headers: &[],
             body: b"",
         };
-        self.sign(url.path(), parts, Service::Messages, Authority::Credentials)
+        let service = Service::Messages;
+        let region = self.shared.region(service);
+        self.sign(url.path(), parts, service, region, Authority::Credentials)
             .await
     }
 
@@ -300,12 +317,15 @@ impl Client {
         Ok(Draft {
             operation,
             service,
-            method: "POST",
+            method: Method::POST,
             url: self.shared.base(service).clone(),
+            region: None,
             timeout: service.timeout(),
             success: service.success(),
-            content_type: JSON_1_1,
-            target: Some(format!("{prefix}.{operation}")),
+            headers: vec![
+                ("content-type", JSON_1_1.to_owned()),
+                ("x-amz-target", format!("{prefix}.{operation}")),
+            ],
             body: body.into(),
         })
     }
@@ -316,7 +336,7 @@ impl Client {
         authority: Authority<'_>,
     ) -> Result<R, CallError> {
         let attempts = Attempts::of(draft.operation);
-        let answer = self.call(&draft, authority, attempts).await?;
+        let answer = self.call(&draft, authority, attempts).await?.into_body();
         // Some endpoints answer an operation that has no result with no body.
         let json = if answer.is_empty() {
             b"{}"
@@ -326,16 +346,20 @@ impl Client {
         serde_json::from_slice(json).map_err(|cause| decode(draft.operation, "answer", cause))
     }
 
-    async fn call(
+    /// Makes a call as often as `attempts` allow.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn call(
         &self,
         draft: &Draft<'_>,
         authority: Authority<'_>,
         mut attempts: Attempts,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Response<Bytes>, CallError> {
         loop {
             let (failure, clock_changed) = match self.attempt(draft, authority).await {
                 Ok((answer, clock_changed)) => match judge_answer(draft, &answer) {
-                    Ok(()) => return Ok(answer.into_body()),
+                    Ok(()) => return Ok(answer),
                     Err(failure) => (failure, clock_changed),
                 },
                 Err(failure) => (failure, false),
@@ -354,13 +378,13 @@ impl Client {
     }
 
     /// One exchange: the answer, whatever its status, and whether it has corrected the clock.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         draft: &Draft<'_>,
         authority: Authority<'_>,
     ) -> Result<(Response<Bytes>, bool), CallError> {
         let request = self.sign_draft(draft, authority).await?;
-        let route = self.shared.route(draft.service);
+        let route = self.shared.route(draft.service, &draft.url);
         let answer = route.exchange(request, draft.timeout).await;
         let answer = answer.map_err(|cause| CallError::Network {
             operation: draft.operation.to_owned(),
@@ -376,18 +400,25 @@ impl Client {
         draft: &Draft<'_>,
         authority: Authority<'_>,
     ) -> Result<Request<Full<Bytes>>, CallError> {
-        let headers = draft.headers();
+        let headers: Vec<(&str, &str)> = draft
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let region = draft
+            .region
+            .unwrap_or_else(|| self.shared.region(draft.service));
         let parts = Parts {
-            method: draft.method,
+            method: draft.method.as_str(),
             url: &draft.url,
             headers: &headers,
             body: &draft.body,
         };
         let signature = self
-            .sign(draft.operation, parts, draft.service, authority)
+            .sign(draft.operation, parts, draft.service, region, authority)
             .await?;
         let mut request = Request::builder()
-            .method(draft.method)
+            .method(&draft.method)
             .uri(draft.url.as_str())
             .header(USER_AGENT, OUR_USER_AGENT);
         for (name, value) in headers {
@@ -405,11 +436,12 @@ impl Client {
         operation: &str,
         parts: Parts<'_>,
         service: Service,
+        region: &str,
         authority: Authority<'_>,
     ) -> Result<HeaderMap, CallError> {
         let scope = |time| Scope {
             service: service.name(),
-            region: self.shared.region(service),
+            region,
             time,
         };
         let signed = match authority {

@@ -25,12 +25,23 @@ pub struct Endpoints {
     pub region: String,
     /// Base of KMS, `http` or `https`, with a path of `/`.
     pub kms: Url,
+    /// Where buckets are.
+    pub s3: S3Endpoint,
     /// Base of Systems Manager, `http` or `https`, with a path of `/`.
     pub ssm: Url,
     /// Region that calls to the message gateway are signed for.
     pub messages_region: String,
     /// Base of the message gateway, always `https`, with a path of `/`.
     pub messages: Url,
+}
+
+/// Where buckets are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Endpoint {
+    /// Base of S3 in the region of the agent, or the configured endpoint, `http` or `https`.
+    pub url: Url,
+    /// Domain of S3 in every region; absent if an endpoint is configured, which all buckets are at.
+    pub domain: Option<String>,
 }
 
 /// Why an endpoint cannot be used.
@@ -69,6 +80,10 @@ impl Endpoints {
         Ok(Self {
             region: region.to_owned(),
             kms: url("kms")?,
+            s3: S3Endpoint {
+                url: url("s3")?,
+                domain: Some(domain.to_owned()),
+            },
             ssm: url("ssm")?,
             messages_region: region.to_owned(),
             messages: url("ssmmessages")?,
@@ -95,6 +110,19 @@ impl Endpoints {
         Ok(self)
     }
 
+    /// Looks for every bucket at `endpoint`, named in the path: a URL, a host, or a host with a
+    /// port. `https` is meant where no scheme is given.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_s3(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.s3 = S3Endpoint {
+            url: parse_endpoint(endpoint, &["https", "http"])?,
+            domain: None,
+        };
+        Ok(self)
+    }
+
     /// Sends message gateway calls to `endpoint`. Only its host and port count: the message
     /// gateway is never spoken to without TLS.
     ///
@@ -118,6 +146,8 @@ pub struct Overrides {
     pub ssm: Option<String>,
     /// Endpoint of KMS.
     pub kms: Option<String>,
+    /// Endpoint of S3, for every bucket.
+    pub s3: Option<String>,
     /// Region of the message gateway.
     pub messages_region: Option<String>,
     /// Endpoint of the message gateway.
@@ -145,6 +175,9 @@ impl Overrides {
         if let Some(kms) = &self.kms {
             endpoints = endpoints.with_kms(kms)?;
         }
+        if let Some(s3) = &self.s3 {
+            endpoints = endpoints.with_s3(s3)?;
+        }
         if let Some(messages) = &self.messages {
             endpoints = endpoints.with_messages(messages)?;
         }
@@ -152,7 +185,8 @@ impl Overrides {
     }
 }
 
-fn check_region(region: &str) -> Result<(), EndpointError> {
+/// Checks that a name can be that of a region.
+pub(super) fn check_region(region: &str) -> Result<(), EndpointError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if region.is_empty() || region.len() > MAX_REGION || !region.chars().all(allowed) {
         return Err(EndpointError::Region(region.to_owned()));

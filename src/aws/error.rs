@@ -100,6 +100,14 @@ pub enum CallError {
         #[source]
         cause: serde_json::Error,
     },
+    /// The XML of the answer is not what the operation has.
+    #[error("{operation} has an unexpected answer: {reason}")]
+    Answer {
+        /// The operation.
+        operation: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The URL of the call is not one.
     #[error("{operation} has no valid URL or header: {reason}")]
     Address {

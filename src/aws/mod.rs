@@ -13,6 +13,7 @@ mod http;
 mod kms;
 mod node_key;
 mod retry;
+mod s3;
 mod secret;
 mod signer;
 mod skew;
@@ -27,10 +28,11 @@ pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, NoCredentials,
     StaticCredentials,
 };
-pub use endpoint::{EndpointError, Endpoints, Overrides};
+pub use endpoint::{EndpointError, Endpoints, Overrides, S3Endpoint};
 pub use error::CallError;
 pub use kms::GeneratedKey;
 pub use node_key::{KEY_TYPE, KeyError, NodeKey};
+pub use s3::{Bucket, BucketName, Encryption, ObjectKey, Part, S3NameError};
 pub use secret::Secret;
 pub use signer::SignError;
 pub use ssm::{Activation, RoleToken};

@@ -82,6 +82,7 @@ impl Attempts {
             CallError::Credentials { .. }
             | CallError::Sign { .. }
             | CallError::Decode { .. }
+            | CallError::Answer { .. }
             | CallError::Address { .. } => false,
         }
     }

@@ -7,7 +7,10 @@
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
 use aws_sigv4::sign::v4;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use jiff::Timestamp;
@@ -36,7 +39,7 @@ pub struct Scope<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
     /// The method.
-    pub method: &'static str,
+    pub method: &'a str,
     /// The whole URL.
     pub url: &'a Url,
     /// Headers to sign, lower-case names in alphabetical order.
@@ -76,7 +79,7 @@ pub fn sign_with_credentials(
         .region(scope.region)
         .name(scope.service)
         .time(scope.time)
-        .settings(SigningSettings::default())
+        .settings(settings(scope.service))
         .build()
         .map_err(|error| refused(error.into()))?
         .into();
@@ -93,6 +96,17 @@ pub fn sign_with_credentials(
     let mut signed = http::Request::new(());
     instructions.apply_to_request_http1x(&mut signed);
     Ok(std::mem::take(signed.headers_mut()))
+}
+
+/// S3 alone takes a path as it is sent, and wants the hash of the body in a header.
+fn settings(service: &str) -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    if service == "s3" {
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    }
+    settings
 }
 
 /// The headers to add: `authorization`, `x-amz-date` and `x-amz-content-sha256`.

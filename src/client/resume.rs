@@ -203,6 +203,7 @@ fn is_final(error: &CallError) -> bool {
         CallError::Credentials { .. }
         | CallError::Sign { .. }
         | CallError::Decode { .. }
+        | CallError::Answer { .. }
         | CallError::Address { .. } => true,
         CallError::Network { .. } => false,
     }

@@ -3,35 +3,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use url::Url;
 
 use super::Service;
 
 /// A request as it is before it is signed.
-pub(super) struct Draft<'a> {
-    pub(super) operation: &'a str,
-    pub(super) service: Service,
-    pub(super) method: &'static str,
-    pub(super) url: Url,
-    pub(super) timeout: Duration,
+pub(in crate::aws) struct Draft<'a> {
+    pub(in crate::aws) operation: &'a str,
+    pub(in crate::aws) service: Service,
+    /// The region it is signed for, if not that of the service.
+    pub(in crate::aws) region: Option<&'a str>,
+    pub(in crate::aws) method: Method,
+    pub(in crate::aws) url: Url,
+    pub(in crate::aws) timeout: Duration,
     /// The statuses of answers to return.
-    pub(super) success: &'static [StatusCode],
-    pub(super) content_type: &'static str,
-    /// The operation as AWS JSON names it.
-    pub(super) target: Option<String>,
-    pub(super) body: Bytes,
-}
-
-impl Draft<'_> {
+    pub(in crate::aws) success: &'static [StatusCode],
     /// Headers that are signed, lower-case names in alphabetical order.
-    pub(super) fn headers(&self) -> Vec<(&'static str, &str)> {
-        let mut headers = vec![("content-type", self.content_type)];
-        headers.extend(
-            self.target
-                .as_deref()
-                .map(|target| ("x-amz-target", target)),
-        );
-        headers
-    }
+    pub(in crate::aws) headers: Vec<(&'static str, String)>,
+    pub(in crate::aws) body: Bytes,
 }

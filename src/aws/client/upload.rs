@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::{Attempts, Authority, CallError, Client, Draft, Service, address, decode};
 use crate::protocol::wire::SessionId;
@@ -39,16 +39,16 @@ impl Client {
         let draft = Draft {
             operation: UPLOAD,
             service: Service::Messages,
-            method: "PUT",
+            region: None,
+            method: Method::PUT,
             url,
             timeout: TIMEOUT,
             success: &[StatusCode::OK, StatusCode::CONFLICT],
-            content_type: CAST,
-            target: None,
+            headers: vec![("content-type", CAST.to_owned())],
             body: bytes,
         };
         let attempts = Attempts::signature_only();
         let answer = self.call(&draft, Authority::Credentials, attempts).await?;
-        serde_json::from_slice(&answer).map_err(|cause| decode(UPLOAD, "answer", cause))
+        serde_json::from_slice(answer.body()).map_err(|cause| decode(UPLOAD, "answer", cause))
     }
 }

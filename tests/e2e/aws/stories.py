@@ -17,6 +17,7 @@ import commands
 import documents
 import encryption
 import ports
+import recordings_s3
 import sessions
 import shells
 import ssh
@@ -54,10 +55,19 @@ CLI = [
     shells.cli_recording_replays_byte_for_byte,
     shells.cli_leaves_with_tilde_dot,
     shells.vim_in_tmux_draws_and_follows_the_size,
+    recordings_s3.record_of_a_shell_is_at_the_key_with_the_headers_of_the_reference,
+    recordings_s3.record_is_in_the_bucket_while_the_session_runs,
+    recordings_s3.long_record_is_whole,
+    recordings_s3.record_survives_the_death_of_the_agent_once,
+    recordings_s3.unencrypted_bucket_refuses_the_session,
+    recordings_s3.missing_bucket_holds_up_no_session,
     shells.killed_agent_ends_the_cli_within_ten_seconds,
 ]
 # Told once with all of them, in a world of its own beside the others.
-TOGETHER = [sessions.idle_and_old_sessions_end_with_a_reason]
+TOGETHER = [
+    sessions.idle_and_old_sessions_end_with_a_reason,
+    recordings_s3.missing_bucket_refuses_the_session_where_records_have_to_be,
+]
 
 
 def main(programs, only=""):

@@ -68,6 +68,7 @@ class World:
         with open(config, "w") as file:
             json.dump({"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
                        "Identity": {"ConsumptionOrder": ["OnPrem"]}, "Kms": {"Endpoint": self.aws_url},
+                       "S3": {"Endpoint": self.aws_url},
                        "SsmAgent": {"Session": {"DefaultUser": "self"}}}, file)
         self.agent_arguments = ["--config", config, "--state-dir", self.path("agent"), "--log-dir", self.path("agent-log")]
         registered = subprocess.run(
