@@ -75,6 +75,29 @@ def rpms_are_installed_upgraded_and_erased(world):
         check(root.exists("/var/lib/amazon/ssm/registration"), "the registration is gone")
 
 
+def rpm_scripts_start_restart_and_stop_the_agent(world):
+    world.host.do("dpkg", "--purge", "ssm-agent")
+    package = world.host.take(world.package("ssm-agent", "rpm"))
+    world.host.do("rpm", "--force-debian", "--install", "--nodeps", package)
+    world.wait_until_online()
+    check(world.host.do("systemctl", "is-enabled", "ssm-agent") == "enabled", "it is not enabled")
+
+    before = world.agent_process()
+    world.host.do("rpm", "--force-debian", "--upgrade", "--replacepkgs", "--nodeps", package)
+    check(world.agent_process() not in (0, before), "the old process runs")
+    world.wait_until_online()
+
+    world.host.do("systemctl", "disable", "ssm-agent")
+    world.host.do("rpm", "--force-debian", "--upgrade", "--replacepkgs", "--nodeps", package)
+    check(world.host.run("systemctl", "is-enabled", "ssm-agent").stdout.strip() == "disabled", "it is enabled again")
+
+    world.host.do("rpm", "--force-debian", "--erase", "--nodeps", "ssm-agent")
+    check(world.host.unit("ssm-agent", "LoadState") == "not-found", "the unit is still there")
+    check(world.host.run("pgrep", "-x", "ssm-agent").returncode == 1, "the agent still runs")
+    world.install(world.inside["ssm-agent"])
+    world.wait_until_online()
+
+
 def rpms_take_the_place_of_the_references(world):
     for name, other in (("ssm-agent", "amazon-ssm-agent"), ("ssm-session-client", "session-manager-plugin")):
         package = world.package(name, "rpm")

@@ -30,10 +30,10 @@ THEN = [
     agent.disabled_agent_stays_disabled_when_upgraded,
     agent.agent_comes_back_with_the_same_id_after_removal_and_purge,
     agent.reference_is_replaced_with_its_node_and_can_come_back,
-    agent.whole_installation_is_small,
     others.gateway_runs_as_its_own_user_under_its_hardening,
     others.gateway_is_upgraded_under_its_clients_and_leaves_its_data,
     others.client_runs_from_its_package,
+    others.rpm_scripts_start_restart_and_stop_the_agent,
     others.rpms_are_installed_upgraded_and_erased,
     others.rpms_take_the_place_of_the_references,
 ]
