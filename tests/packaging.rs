@@ -1,5 +1,5 @@
-//! What is packaged: units that systemd takes, a sample configuration with every key, and man
-//! pages with every option.
+//! What is packaged: units that systemd takes, a sample configuration with every key, man pages with
+//! every option, and files that are there.
 #![allow(
     clippy::unwrap_used,
     reason = "a test program fails by panicking; its helpers do too"
@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use regex::Regex;
@@ -23,10 +23,10 @@ fn systemd_takes_the_units_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]);
-    let program = Regex::new("(?m)^ExecStart=.*$").unwrap();
     for unit in UNITS {
         // The programs are not installed where the tests run; another one stands in for them.
         let text = read(&format!("systemd/{unit}"));
+        let program = Regex::new("(?m)^ExecStart=.*$").unwrap();
         let text = program.replace(&text, "ExecStart=/bin/sh");
         let file = folder.path().join(unit);
         fs::write(&file, text.as_bytes()).unwrap();
@@ -100,6 +100,51 @@ fn man_pages_name_every_option() {
                 named.is_match(&page),
                 "{program}: {option} is not on its page"
             );
+        }
+    }
+}
+
+#[test]
+fn every_packaged_file_exists_and_every_file_for_packages_is_packaged() {
+    let manifest = read("Cargo.toml");
+    let begin = manifest.find("[package.metadata.deb]").unwrap();
+    let metadata = &manifest[begin..manifest.find("[lints.rust]").unwrap()];
+    let names = Regex::new(r#""((?:packaging|systemd)/[^"]+)""#).unwrap();
+    let named: BTreeSet<PathBuf> = names
+        .captures_iter(metadata)
+        .map(|name| root().join(&name[1]))
+        .collect();
+
+    assert!(named.len() > 12, "{named:?}");
+    for path in &named {
+        assert!(path.exists(), "{} does not exist", path.display());
+    }
+    for folder in [
+        "packaging/config",
+        "packaging/man",
+        "packaging/rpm",
+        "systemd",
+    ] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(named.contains(&path), "{} is in no package", path.display());
+        }
+    }
+}
+
+#[test]
+fn package_scripts_are_good_shell() {
+    for folder in [
+        "packaging/deb/agent",
+        "packaging/deb/gateway",
+        "packaging/rpm",
+    ] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+
+            let checked = run("sh", &["-n", path.to_str().unwrap()]);
+
+            assert!(checked.status.success(), "{}: {checked:?}", path.display());
         }
     }
 }
