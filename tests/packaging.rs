@@ -23,10 +23,10 @@ fn systemd_takes_the_units_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]);
+    let program = Regex::new("(?m)^ExecStart=.*$").unwrap();
     for unit in UNITS {
         // The programs are not installed where the tests run; another one stands in for them.
         let text = read(&format!("systemd/{unit}"));
-        let program = Regex::new("(?m)^ExecStart=.*$").unwrap();
         let text = program.replace(&text, "ExecStart=/bin/sh");
         let file = folder.path().join(unit);
         fs::write(&file, text.as_bytes()).unwrap();
