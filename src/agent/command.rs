@@ -16,7 +16,7 @@ use super::identity::{Vault, registration};
 use super::{setup, verify_recording};
 use crate::aws::{Activation, Secret};
 use crate::runtime::exit::{self, Hint};
-use crate::runtime::{lifecycle, logging};
+use crate::runtime::{lifecycle, logging, memory};
 
 /// Tasks that run before sockets and terminals are looked at again: few, so that a key typed into one
 /// session does not wait for long behind the bulk output of another.
@@ -66,6 +66,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
             for warning in &warnings {
                 tracing::warn!(file = %cli.places.config.display(), "{warning}");
             }
+            memory::keep_freed();
             // One thread runs all sessions; files are written by others. What passes from task to task
             // stays on one processor: with two threads bulk output is a quarter slower and costs a
             // quarter more processor time, as each wakes the other for every message.

@@ -88,6 +88,8 @@ pub struct EndpointSettings {
     pub ssm: String,
     /// `Kms.Endpoint`.
     pub kms: String,
+    /// `S3.Endpoint`.
+    pub s3: String,
     /// `Mgs.Endpoint`.
     pub messages: String,
     /// `Mgs.Region`.
@@ -263,6 +265,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     let mut ssm = root.section("Ssm")?;
     let mut mgs = root.section("Mgs")?;
     let mut kms = root.section("Kms")?;
+    let mut s3 = root.section("S3")?;
     let mut agent = root.section("Agent")?;
     let mut identity = root.section("Identity")?;
     let mut own = root.section("SsmAgent")?;
@@ -277,6 +280,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         endpoints: EndpointSettings {
             ssm: ssm.text("Endpoint")?,
             kms: kms.text("Endpoint")?,
+            s3: s3.text("Endpoint")?,
             messages: mgs.text("Endpoint")?,
             messages_region: mgs.text("Region")?,
             region: agent.text("Region")?,
@@ -295,7 +299,8 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     mgs.known(&known::MGS)?;
     agent.known(&known::AGENT)?;
     identity.known(&known::IDENTITY)?;
-    for section in [profile, ssm, mgs, kms, agent, identity, own] {
+    s3.known(&known::S3)?;
+    for section in [profile, ssm, mgs, kms, s3, agent, identity, own] {
         root.absorb(section);
     }
     for (name, keys) in known::SECTIONS {

@@ -24,6 +24,7 @@ use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploa
 use super::{health, identity, setup};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::{Recording, TaskComplete};
+use crate::runtime::background::Background;
 use crate::runtime::exit::Hint;
 use crate::runtime::{lifecycle, systemd};
 
@@ -114,7 +115,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         client: client.clone(),
         status: handle.status.clone(),
     });
-    let uploads = Arc::new(Uploads::new(setup::journal(&settings, &state), services));
+    let background = Background::start("uploads").context("cannot start a thread")?;
+    let uploads = Arc::new(Uploads::new(
+        setup::journal(&settings, &state),
+        services,
+        background.handle().clone(),
+    ));
     tasks.spawn(recover(
         Arc::clone(&uploads),
         handle.status.clone(),

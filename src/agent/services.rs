@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::control::Status;
 use super::transcript::{
-    About, CloudWatchUploader, Destination, GatewayUploader, Services, Uploader,
+    About, CloudWatchUploader, Destination, GatewayUploader, S3Uploader, Services, Uploader,
 };
 use crate::aws::Client;
 
@@ -53,7 +53,19 @@ impl Services for RecordServices {
                 *streaming,
                 state.cloned(),
             ))),
-            Destination::Gateway | Destination::S3 { .. } => None,
+            Destination::S3 {
+                bucket,
+                key_prefix,
+                encrypted,
+            } => Some(Box::new(S3Uploader::new(
+                self.client.clone(),
+                Arc::clone(about),
+                bucket,
+                key_prefix,
+                *encrypted,
+                state.cloned(),
+            ))),
+            Destination::Gateway => None,
         }
     }
 }

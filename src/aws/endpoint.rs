@@ -161,6 +161,8 @@ pub struct Overrides {
     pub kms: Option<String>,
     /// Endpoint of CloudWatch Logs.
     pub logs: Option<String>,
+    /// Endpoint of S3, for every bucket.
+    pub s3: Option<String>,
     /// Region of the message gateway.
     pub messages_region: Option<String>,
     /// Endpoint of the message gateway.
@@ -187,6 +189,9 @@ impl Overrides {
         }
         if let Some(kms) = &self.kms {
             endpoints = endpoints.with_kms(kms)?;
+        }
+        if let Some(s3) = &self.s3 {
+            endpoints = endpoints.with_s3(s3)?;
         }
         if let Some(logs) = &self.logs {
             endpoints = endpoints.with_logs(logs)?;

@@ -3,6 +3,7 @@
 //! A bucket is addressed by its host name, `bucket.s3.region.domain`, and in the path where its name
 //! has a dot, which no certificate covers, or where an endpoint is configured.
 
+mod copy;
 mod names;
 mod xml;
 

@@ -35,7 +35,7 @@ use crate::protocol::wire::SessionId;
 use crate::protocol::wire::version::CLIENT_WIRE_VERSION;
 use crate::runtime::exit::{self, Hint};
 use crate::runtime::logging::{self, LoggingError};
-use crate::runtime::tls;
+use crate::runtime::{memory, tls};
 
 /// Names the level of log lines.
 const LOG_VARIABLE: &str = "SSM_AGENT_LOG";
@@ -59,6 +59,7 @@ enum PluginError {
 
 /// Runs the program with the process's arguments and environment.
 pub fn main() -> ExitCode {
+    memory::keep_freed();
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())

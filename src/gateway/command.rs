@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::config::{DEFAULT_STATE, ServeOptions};
 use super::start::start;
-use crate::runtime::{exit, lifecycle, limits, logging, systemd};
+use crate::runtime::{exit, lifecycle, limits, logging, memory, systemd};
 
 /// A control endpoint for ssm-agent, the AWS CLI and SDKs, and the session-manager-plugin
 #[derive(Debug, Parser)]
@@ -53,6 +53,7 @@ enum Command {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    memory::keep_freed();
     match run(arguments) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {

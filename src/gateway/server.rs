@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::api::Arrival;
+use crate::transport::gather::Gather;
 
 /// How long a TLS handshake may take; a peer across the world needs a second.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -147,6 +148,7 @@ async fn serve(
 ) -> Result<(), ConnectionError> {
     // Keystrokes are small messages that must not wait for company.
     stream.set_nodelay(true)?;
+    let stream = Gather::new(stream);
     match tls {
         Some(acceptor) => {
             let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream));

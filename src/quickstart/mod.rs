@@ -18,7 +18,7 @@ use tracing::Level;
 
 use crate::agent::host::login;
 use crate::client::{self, Io, Parameters, Session};
-use crate::runtime::{exit, lifecycle};
+use crate::runtime::{exit, lifecycle, memory};
 use world::World;
 
 /// Threads for three programs in one: as many as the smallest machines have cores.
@@ -55,6 +55,7 @@ pub fn main() -> ExitCode {
         return login::main(arguments.into_iter().skip(2));
     }
     let cli = Cli::parse_from(arguments);
+    memory::keep_freed();
     match start(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -1,7 +1,8 @@
 //! What every program of ours needs: back-off, files that are written whole or not at all, logging,
-//! life cycle, resource limits, TLS roots and proxies, exit codes.
+//! life cycle, resource limits, memory, TLS roots and proxies, exit codes.
 
 pub mod atomic_file;
+pub mod background;
 pub mod backoff;
 pub mod cause;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod exit;
 pub mod lifecycle;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod proxy;
 pub mod systemd;
 pub mod tls;

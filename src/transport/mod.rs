@@ -2,6 +2,7 @@
 //! one channel over one WebSocket and reconnects it; forwarding of connections over a mux session.
 
 pub mod forward;
+pub mod gather;
 pub mod pump;
 pub mod websocket;
 

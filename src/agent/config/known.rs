@@ -70,8 +70,11 @@ pub(super) const CUSTOM_IDENTITY: [(&str, Kind); 3] = [
     ("InstanceType", Text),
 ];
 
+/// In `S3`.
+pub(super) const S3: [(&str, Kind); 3] = [("Region", Text), ("LogBucket", Text), ("LogKey", Text)];
+
 /// Whole sections.
-pub(super) const SECTIONS: [(&str, &Keys); 4] = [
+pub(super) const SECTIONS: [(&str, &Keys); 3] = [
     (
         "Mds",
         &[
@@ -83,15 +86,6 @@ pub(super) const SECTIONS: [(&str, &Keys); 4] = [
         ],
     ),
     ("Os", &[("Lang", Text), ("Name", Text), ("Version", Text)]),
-    (
-        "S3",
-        &[
-            ("Endpoint", Text),
-            ("Region", Text),
-            ("LogBucket", Text),
-            ("LogKey", Text),
-        ],
-    ),
     ("Birdwatcher", &[("ForceEnable", Flag)]),
 ];
 

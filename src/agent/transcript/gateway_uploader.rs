@@ -30,10 +30,10 @@ use crate::protocol::wire::recording::{PART_LIMIT, Part, Progress};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of entries that are wanted at a time, so that a session which prints at full speed goes out
 /// in few requests.
-const BATCH: usize = 256 << 10;
+const BATCH: usize = 1 << 20;
 /// Bytes of cast that are put together for one request. An entry is at most one read from a terminal
 /// or pipe, so a request stays below what a gateway takes.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 512 << 10;
 /// Times that a gateway may say in one call that it stands elsewhere. Twice is a lost answer and one
 /// more that was lost meanwhile; more is a gateway that does not know its mind.
 const CORRECTIONS: u32 = 4;

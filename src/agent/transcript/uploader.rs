@@ -24,6 +24,11 @@ pub trait Uploader: Send + 'static {
     /// Most bytes of entries that one call wants to see at once.
     fn batch_limit(&self) -> usize;
 
+    /// What it wants to see of the session.
+    fn wants(&self) -> Wants {
+        Wants::Entries
+    }
+
     /// Looks whether the service would take the record, before the session starts. Not called for a
     /// session that is recovered.
     fn check(&mut self) -> Check<'_> {
@@ -42,6 +47,17 @@ pub trait Uploader: Send + 'static {
     /// What the next run of the agent needs to go on from the last confirmed entry; stored with the
     /// position.
     fn state(&self) -> serde_json::Value;
+}
+
+/// What an uploader wants to see of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// Every entry.
+    Entries,
+    /// What the person was shown, and what is missing of it: outputs that follow each other come as
+    /// one, so that a batch of single characters holds as much as any other. What was typed, and
+    /// sizes of the terminal, are left out.
+    Output,
 }
 
 /// A check under way.

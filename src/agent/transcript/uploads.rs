@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,14 +31,17 @@ pub struct Uploads {
     store: Arc<Store>,
     services: Arc<dyn Services>,
     permits: Mutex<HashMap<&'static str, Arc<Semaphore>>>,
+    /// Where they run.
+    runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Uploads {
-    /// Uploads by way of journals as `settings` say; `services` makes the uploaders.
-    pub fn new(settings: journal::Settings, services: Arc<dyn Services>) -> Self {
+    /// Uploads by way of journals as `settings` say, on `runtime`; `services` makes the uploaders.
+    pub fn new(settings: journal::Settings, services: Arc<dyn Services>, runtime: Handle) -> Self {
         Self {
+            runtime,
             store: Arc::new(Store::new(settings)),
             services,
             permits: Mutex::default(),
@@ -167,7 +171,7 @@ impl Uploads {
             let journal = Arc::clone(journal);
             let follower = Follower::new(journal, number, uploader, permits, position.entry);
             let run = follower.run(self.stop.child_token());
-            self.tasks.spawn(run.in_current_span());
+            self.tasks.spawn_on(run.in_current_span(), &self.runtime);
         }
     }
 

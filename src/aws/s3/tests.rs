@@ -7,11 +7,11 @@ const ENCRYPTED: &str = "<ServerSideEncryptionConfiguration \
      <SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>key-1</KMSMasterKeyID>\
      </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
 
-fn ok(body: &str) -> Reply {
+pub(super) fn ok(body: &str) -> Reply {
     Reply(200, vec![], body.to_owned())
 }
 
-fn refusal(status: u16, code: &str) -> Reply {
+pub(super) fn refusal(status: u16, code: &str) -> Reply {
     Reply(
         status,
         vec![],
@@ -19,7 +19,7 @@ fn refusal(status: u16, code: &str) -> Reply {
     )
 }
 
-fn key() -> ObjectKey {
+pub(super) fn key() -> ObjectKey {
     ObjectKey::join("pre", "s-1@x.log").unwrap()
 }
 
@@ -29,7 +29,9 @@ async fn bucket(server: &TestServer) -> Result<Bucket, CallError> {
 }
 
 /// A server that has the bucket and answers the n-th call to it, from 0.
-async fn serve(answer: impl Fn(usize) -> Reply + Send + Sync + 'static) -> (TestServer, Bucket) {
+pub(super) async fn serve(
+    answer: impl Fn(usize) -> Reply + Send + Sync + 'static,
+) -> (TestServer, Bucket) {
     let server = TestServer::start(move |count, _| match count {
         0 => ok(""),
         count => answer(count - 1),

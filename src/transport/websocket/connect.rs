@@ -17,6 +17,7 @@ use super::{
     upgrade,
 };
 use crate::runtime::proxy::Proxy;
+use crate::transport::gather::Gather;
 
 /// How long one address may take before the next one is tried beside it (RFC 8305 advises 250 ms).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
@@ -45,7 +46,7 @@ pub(super) async fn tcp(host: &str, port: u16) -> Result<Box<dyn Stream>, DialEr
     };
     // A keystroke must not wait for the acknowledgement of the one before it.
     stream.set_nodelay(true).map_err(network)?;
-    Ok(Box::new(stream))
+    Ok(Box::new(Gather::new(stream)))
 }
 
 /// Connects to `proxy` and has it open a tunnel to `target`.

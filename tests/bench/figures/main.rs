@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         .find(|argument| !argument.starts_with('-'))
         .unwrap_or_default();
     let mut report = Report::new(is_check);
+    // As the client's program does.
+    ssm_agent::runtime::memory::keep_freed();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

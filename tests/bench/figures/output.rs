@@ -1,8 +1,11 @@
-//! Bulk output of a program, recorded in both formats, against the same program on a plain terminal.
+//! Bulk output of a program, recorded in both formats, against the same program on a plain terminal;
+//! and the same with the record sent to the gateway while the session runs.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::plain;
 use crate::programs::World;
@@ -18,6 +21,7 @@ const ROUNDS: usize = 3;
 pub async fn measure(report: &mut Report) {
     report.heading("bulk output of a shell's program (text, recorded as log and cast)");
     let (world, node) = World::with_agent().await;
+    let (uploading, uploading_node) = uploading().await;
     let file = lines(world.folder.path());
     let file = file.to_str().unwrap();
     let mut command = vec!["cat"];
@@ -33,16 +37,19 @@ pub async fn measure(report: &mut Report) {
             let run = tokio::task::spawn_blocking(move || plain::timed(|| baseline(&words)));
             best.take(row, run.await.unwrap());
         }
-        let cpu = world.agent_cpu();
-        let began = Instant::now();
-        let mut person = Person::start(&world, &node, &command).await;
-        let bytes = person.drain().await;
-        let took = began.elapsed();
-        assert_eq!(person.ended().await.exit_code, Some(0));
-        best.cpu = (world.agent_cpu() - cpu).as_secs_f64() / (BYTES as f64 / 1e9);
-        best.take(3, (bytes, took));
+        for (row, world, node) in [(3, &world, &node), (4, &uploading, &uploading_node)] {
+            let cpu = world.agent_cpu();
+            let began = Instant::now();
+            let mut person = Person::start(world, node, &command).await;
+            let bytes = person.drain().await;
+            let took = began.elapsed();
+            assert_eq!(person.ended().await.exit_code, Some(0));
+            let cpu = (world.agent_cpu() - cpu).as_secs_f64() / (BYTES as f64 / 1e9);
+            best.cpu[row - 3] = cpu;
+            best.take(row, (bytes, took));
+        }
     }
-    let [pty, tcp, tls, ours] = best.speeds;
+    let [pty, tcp, tls, ours, uploaded] = best.speeds;
     report.note("plain terminal", format!("{pty:.1} MB/s"));
     report.note("plain terminal over TCP", format!("{tcp:.1} MB/s"));
     report.note(
@@ -57,14 +64,34 @@ pub async fn measure(report: &mut Report) {
         "",
         Target::AtLeast(0.4),
     );
-    report.note("agent", format!("{:.1} CPU s/GB", best.cpu));
+    report.note("agent", format!("{:.1} CPU s/GB", best.cpu[0]));
+    report.note(
+        "session, recorded at the gateway too / session",
+        format!("{:.2}", uploaded / ours),
+    );
+    report.note(
+        "its agent, until the record is there",
+        format!("{:.1} CPU s/GB", best.cpu[1]),
+    );
+}
+
+/// A gateway, and an agent that uploads its records there.
+async fn uploading() -> (World, String) {
+    let mut world = World::start();
+    let node = world.register().await;
+    world.configure(|config| {
+        config["SsmAgent"]["Transcript"] = json!({"Gateway": {"Enabled": true}});
+    });
+    world.start_agent();
+    world.wait_connected(&node).await;
+    (world, node)
 }
 
 /// The best of several runs of each: the others say more about the machine.
 #[derive(Default)]
 struct Best {
-    speeds: [f64; 4],
-    cpu: f64,
+    speeds: [f64; 5],
+    cpu: [f64; 2],
 }
 
 impl Best {

@@ -7,19 +7,19 @@ are ended at the end.
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
-import time
 
 import commands
 import documents
 import encryption
 import ports
+import recordings_s3
 import sessions
 import shells
 import ssh
+from teller import Teller
 from world import World
 
 # Told once.
@@ -54,10 +54,19 @@ CLI = [
     shells.cli_recording_replays_byte_for_byte,
     shells.cli_leaves_with_tilde_dot,
     shells.vim_in_tmux_draws_and_follows_the_size,
+    recordings_s3.record_of_a_shell_is_at_the_key_with_the_headers_of_the_reference,
+    recordings_s3.record_is_in_the_bucket_while_the_session_runs,
+    recordings_s3.long_record_is_whole,
+    recordings_s3.record_survives_the_death_of_the_agent_once,
+    recordings_s3.unencrypted_bucket_refuses_the_session,
+    recordings_s3.missing_bucket_holds_up_no_session,
     shells.killed_agent_ends_the_cli_within_ten_seconds,
 ]
 # Told once with all of them, in a world of its own beside the others.
-TOGETHER = [sessions.idle_and_old_sessions_end_with_a_reason]
+TOGETHER = [
+    sessions.idle_and_old_sessions_end_with_a_reason,
+    recordings_s3.missing_bucket_refuses_the_session_where_records_have_to_be,
+]
 
 
 def main(programs, only=""):
@@ -80,45 +89,6 @@ def main(programs, only=""):
     passed, failed = teller.passed + other.passed, teller.failed + other.failed
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or passed == 0 else 0
-
-
-class Teller:
-    """Stories, one after the other, and the world that they are told in."""
-
-    def __init__(self, world, stories):
-        self.world = world
-        self.stories = stories
-        self.passed = self.failed = 0
-
-    def tell(self):
-        if self.stories and self.try_one("the world begins", self.begin):
-            self.passed = sum(self.try_one(name, story, *arguments) for name, story, arguments in self.stories)
-
-    @staticmethod
-    def begin(world):
-        world.start()
-        world.start_agent()
-
-    def try_one(self, name, story, *arguments):
-        began = time.monotonic()
-        try:
-            story(self.world, *arguments)
-            print(f"ok    {name} ({time.monotonic() - began:.1f} s)", flush=True)
-            return True
-        except Exception as error:  # a story may fail in any way; the others still run
-            self.failed += 1
-            print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
-            self.world.end_sessions()
-            return False
-        finally:
-            self.world.end_clients()
-
-    def end(self):
-        self.world.end()
-        if self.failed:
-            with open(self.world.path("log"), "rb") as log:
-                sys.stdout.write(log.read()[-20000:].decode("utf-8", "replace"))
-        shutil.rmtree(self.world.root, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from clients import Program, Terminal
 class World:
     """A gateway with one registered, running agent."""
 
+    # Where the gateway listens.
+    ADDRESS = "127.0.0.1"
+
     def __init__(self, programs):
         self.programs = os.path.abspath(programs)
         self.root = tempfile.mkdtemp(prefix="ssm-aws-")
@@ -27,7 +30,7 @@ class World:
 
     def start(self):
         state = self.path("gateway")
-        gateway = self.spawn(["ssm-gateway", "serve", "--state", state, "--listen", "127.0.0.1:0",
+        gateway = self.spawn(["ssm-gateway", "serve", "--state", state, "--listen", f"{self.ADDRESS}:0",
                               "--plain-listen", "127.0.0.1:0"], subprocess.PIPE)
         line = gateway.stdout.readline().decode()
         found = re.search(r"https://[0-9.:]+", line)
@@ -68,6 +71,7 @@ class World:
         with open(config, "w") as file:
             json.dump({"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
                        "Identity": {"ConsumptionOrder": ["OnPrem"]}, "Kms": {"Endpoint": self.aws_url},
+                       "S3": {"Endpoint": self.aws_url},
                        "SsmAgent": {"Session": {"DefaultUser": "self"}}}, file)
         self.agent_arguments = ["--config", config, "--state-dir", self.path("agent"), "--log-dir", self.path("agent-log")]
         registered = subprocess.run(

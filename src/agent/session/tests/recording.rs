@@ -84,7 +84,11 @@ fn refused(folder: &Path) -> Transcript {
         session_bytes: 8 << 20,
         total_bytes: 8 << 20,
     };
-    let uploads = Uploads::new(settings, Arc::new(Refusing));
+    let uploads = Uploads::new(
+        settings,
+        Arc::new(Refusing),
+        tokio::runtime::Handle::current(),
+    );
     Transcript::new(None).with_uploads(Arc::new(uploads))
 }
 

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::super::uploader::{UploadError, Uploader};
-use super::journal::Journal;
+use super::super::uploader::{UploadError, Uploader, Wants};
+use super::journal::{Journal, News};
 use super::reader::{Batch, Cursor};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cause::in_one_line;
@@ -70,6 +70,11 @@ impl Follower {
                     service,
                     "upload of the record stops, the next start goes on"
                 );
+                self.on_disk(|journal, number| {
+                    journal.save(number);
+                    true
+                })
+                .await;
                 return;
             };
             match step {
@@ -121,7 +126,8 @@ impl Follower {
         let _permit = self.permits.acquire().await.map_err(transient)?;
         let journal = Arc::clone(&self.journal);
         let cursor = self.cursor;
-        let read = tokio::task::spawn_blocking(move || journal.read(cursor, limit));
+        let wants = self.uploader.wants();
+        let read = tokio::task::spawn_blocking(move || journal.read(cursor, limit, wants));
         let batch = read
             .await
             .map_err(transient)?
@@ -132,6 +138,13 @@ impl Follower {
                 | io::ErrorKind::NotFound => UploadError::Refused(Box::new(error)),
                 _ => transient(error),
             })?;
+        if batch.entries.is_empty() && !ended {
+            self.offered = batch.end();
+            return Ok(Step {
+                batch,
+                confirmed: 0,
+            });
+        }
         let upload = timeout(UPLOAD_LIMIT, self.uploader.upload(&batch.entries));
         let confirmed = upload.await.map_err(transient)??.entries;
         let confirmed = confirmed.min(batch.entries.len());
@@ -139,7 +152,7 @@ impl Follower {
         if confirmed == 0 && (ended || cost >= limit) {
             return Err(transient("the service confirmed nothing of a full batch"));
         }
-        self.offered = batch.start + batch.entries.len() as u64;
+        self.offered = batch.end();
         Ok(Step { batch, confirmed })
     }
 
@@ -152,7 +165,9 @@ impl Follower {
             .wait_for(|news| news.entries > self.offered || news.ended)
             .await;
         let deadline = Instant::now() + self.uploader.interval();
-        let is_due = news.wait_for(|news| news.ended || news.cost - self.done >= limit);
+        let wants = self.uploader.wants();
+        let is_full = |news: &News| waiting(wants, news).saturating_sub(self.done) >= limit;
+        let is_due = news.wait_for(|news| news.ended || is_full(news));
         let _ = timeout_at(deadline, is_due).await;
         news.borrow().ended
     }
@@ -164,7 +179,11 @@ impl Follower {
             return false;
         }
         self.cursor = batch.after(confirmed);
-        let cost = batch.entries[..confirmed].iter().map(super::reader::cost);
+        let wants = self.uploader.wants();
+        let cost = batch.entries[..confirmed].iter().map(|entry| match wants {
+            Wants::Entries => super::reader::cost(entry),
+            Wants::Output => entry.event.data_len() as u64,
+        });
         self.done += cost.sum::<u64>();
         if confirmed < batch.entries.len() {
             // It took a part: it may take the next one at once.
@@ -193,6 +212,14 @@ impl Follower {
 struct Step {
     batch: Batch,
     confirmed: usize,
+}
+
+/// What all entries so far count toward a batch.
+fn waiting(wants: Wants, news: &News) -> u64 {
+    match wants {
+        Wants::Entries => news.cost,
+        Wants::Output => news.output,
+    }
 }
 
 fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> UploadError {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -19,6 +19,10 @@ use super::frame;
 use super::reader::{Piece, Source, cost};
 use super::recovery::Left;
 use super::store::{Budget, SESSION_MEMORY, Store};
+
+/// How often a position is written down while its service takes entries: each time the disk has to be
+/// waited for. What a crash of the agent makes of it is offered again.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The journal of one session.
 pub struct Journal {
@@ -58,6 +62,8 @@ pub struct Copy {
     pub(super) place: String,
     pub(super) target: Target,
     pub(super) position: Position,
+    /// When that was last written down.
+    pub(super) saved: Instant,
 }
 
 /// Entries that follow each other in one place.
@@ -81,6 +87,8 @@ pub(super) struct News {
     pub(super) entries: u64,
     /// What they cost, counted as in a batch.
     pub(super) cost: u64,
+    /// Bytes of output in them.
+    pub(super) output: u64,
     /// The last one is the end.
     pub(super) ended: bool,
     /// Every service has the end, or was given up.
@@ -262,6 +270,7 @@ impl Journal {
         self.news.send_modify(|news| {
             news.entries = entries;
             news.cost += batch.iter().map(cost).sum::<u64>();
+            news.output += batch.iter().map(output).sum::<u64>();
             news.ended |= matches!(batch.last().map(|e| &e.event), Some(Event::End(_)));
         });
     }
@@ -302,54 +311,75 @@ impl Journal {
         })
     }
 
-    /// Service `number` has confirmed everything before `entry`; writes that down and deletes what
-    /// nobody needs any more. Blocks the thread.
+    /// Service `number` has confirmed everything before `entry`; now and then writes that down and
+    /// deletes what nobody needs any more. Blocks the thread.
     /// Returns whether that was everything.
     pub(super) fn confirm(&self, number: usize, entry: u64, uploader: Value) -> bool {
         let ended = self.news.borrow().ended;
         let mut is_complete = false;
-        self.update(number, |position, next| {
+        let changed = self.change(number, |position, next| {
             is_complete = ended && entry >= next;
             position.entry = entry;
             position.complete = is_complete;
             position.state = uploader;
         });
+        if is_complete || changed.is_some_and(|saved| saved.elapsed() >= SAVE_INTERVAL) {
+            self.save(number);
+        } else if self.is_in_memory() {
+            self.trim();
+        }
         is_complete
     }
 
     /// Service `number` takes no more because of `problem`. Blocks the thread.
     /// Returns true, for that is the end of it.
     pub(super) fn give_up(&self, number: usize, problem: String) -> bool {
-        self.update(number, |position, _| position.given_up = Some(problem));
+        self.change(number, |position, _| position.given_up = Some(problem));
+        self.save(number);
         self.break_if(|copy| copy.position.given_up.is_some());
         true
     }
 
-    fn update(&self, number: usize, change: impl FnOnce(&mut Position, u64)) {
-        let position = {
-            let mut state = self.lock();
-            let next = state.next;
-            let Some(copy) = state.copies.get_mut(number) else {
-                return;
-            };
-            change(&mut copy.position, next);
-            copy.position.clone()
-        };
+    /// Changes a position in memory; when it was last written down.
+    fn change(&self, number: usize, change: impl FnOnce(&mut Position, u64)) -> Option<Instant> {
+        let mut state = self.lock();
+        let next = state.next;
+        let copy = state.copies.get_mut(number)?;
+        change(&mut copy.position, next);
+        Some(copy.saved)
+    }
+
+    /// Writes down how far service `number` has got and deletes what nobody needs any more. Blocks the
+    /// thread.
+    pub(super) fn save(&self, number: usize) {
         // On a full disk there may be room once something was deleted.
-        let is_saved = self.save(number, &position).is_ok();
+        let is_saved = self.try_save(number).is_ok();
         self.trim();
-        if !is_saved && let Err(error) = self.save(number, &position) {
+        if !is_saved && let Err(error) = self.try_save(number) {
             debug!(%error, "cannot write down how far the upload of a record has got");
         }
         self.settle();
     }
 
-    fn save(&self, number: usize, position: &Position) -> io::Result<()> {
+    /// Whether the disk did not take what stands first. Memory is short, and needed at once.
+    fn is_in_memory(&self) -> bool {
+        let state = self.lock();
+        let first = state.segments.front();
+        first.is_some_and(|segment| matches!(segment.place, Place::Memory(_)))
+    }
+
+    fn try_save(&self, number: usize) -> io::Result<()> {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.folder() {
-            Some(folder) => folder::save_position(&folder, number, position),
-            None => Ok(()),
-        }
+        let (folder, position) = {
+            let mut state = self.lock();
+            let folder = state.folder.as_ref().map(|folder| folder.path().to_owned());
+            let Some((folder, copy)) = folder.zip(state.copies.get_mut(number)) else {
+                return Ok(());
+            };
+            copy.saved = Instant::now();
+            (folder, copy.position.clone())
+        };
+        folder::save_position(&folder, number, &position)
     }
 
     /// Deletes segments that every service has confirmed, but the file that is being written.
@@ -412,6 +442,13 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs while the lock is held, and the counters stand by themselves.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn output(entry: &Entry) -> u64 {
+    match &entry.event {
+        Event::Output(bytes) | Event::ErrorOutput(bytes) => bytes.len() as u64,
+        Event::Input(_) | Event::Resize(_) | Event::Missing { .. } | Event::End(_) => 0,
     }
 }
 

@@ -33,6 +33,8 @@ pub use sink::JournalSink;
 pub use store::{Settings, Store};
 
 use super::remote::Target;
+use std::time::Instant;
+
 use super::uploader::Uploader;
 
 /// What a journal keeps of each service.
@@ -48,6 +50,7 @@ pub fn copies(
             place: uploader.place(),
             target: target.clone(),
             position: position.clone(),
+            saved: Instant::now(),
         })
         .collect()
 }

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use super::super::entry::Entry;
+use bytes::{Bytes, BytesMut};
+
+use super::super::entry::{Entry, Event};
 use super::super::spool::ENTRY_COST;
+use super::super::uploader::Wants;
 use super::frame::{self, HEADER};
 use super::journal::Journal;
 
@@ -22,6 +25,8 @@ pub(super) struct Cursor {
 pub(super) struct Batch {
     pub(super) start: u64,
     pub(super) entries: Vec<Entry>,
+    /// The number after each of them; more than one further on where some were joined or left out.
+    ends: Vec<u64>,
     /// Where it goes on if all of them are confirmed.
     after: Cursor,
 }
@@ -39,19 +44,61 @@ impl Batch {
         if confirmed >= self.entries.len() {
             return self.after;
         }
-        Cursor {
-            entry: self.start + confirmed as u64,
-            hint: None,
-        }
+        let last = confirmed
+            .checked_sub(1)
+            .and_then(|last| self.ends.get(last));
+        Cursor::at(last.copied().unwrap_or(self.start))
+    }
+
+    /// Number of the first entry that was not read.
+    pub(super) fn end(&self) -> u64 {
+        self.after.entry
+    }
+
+    /// Takes the entry with this number; returns what it costs.
+    fn take(&mut self, number: u64, entry: Entry, wants: Wants) -> u64 {
+        let cost = match (wants, &entry.event) {
+            (Wants::Output, Event::Input(_) | Event::Resize(_)) => return 0,
+            (Wants::Output, Event::Output(bytes) | Event::ErrorOutput(bytes)) => {
+                if self.join(number, bytes) {
+                    return bytes.len() as u64;
+                }
+                cost(&entry)
+            }
+            _ => cost(&entry),
+        };
+        self.entries.push(entry);
+        self.ends.push(number + 1);
+        cost
+    }
+
+    /// Appends output to the entry before, if that is output too.
+    fn join(&mut self, number: u64, more: &Bytes) -> bool {
+        let (Some(last), Some(end)) = (self.entries.last_mut(), self.ends.last_mut()) else {
+            return false;
+        };
+        let (Event::Output(bytes) | Event::ErrorOutput(bytes)) = &mut last.event else {
+            return false;
+        };
+        // In place, unless the buffer is shared with the journal's memory.
+        let taken = std::mem::take(bytes);
+        let mut joined = taken
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        joined.extend_from_slice(more);
+        *bytes = joined.freeze();
+        *end = number + 1;
+        true
     }
 }
 
 impl Journal {
     /// Reads what follows `cursor`, until the entries cost `limit`; at least one. Blocks the thread.
-    pub(super) fn read(&self, cursor: Cursor, limit: u64) -> io::Result<Batch> {
+    pub(super) fn read(&self, cursor: Cursor, limit: u64, wants: Wants) -> io::Result<Batch> {
         let mut batch = Batch {
             start: cursor.entry,
             entries: Vec::new(),
+            ends: Vec::new(),
             after: cursor,
         };
         let mut taken = 0;
@@ -59,7 +106,7 @@ impl Journal {
             let Some(piece) = self.piece(batch.after.entry) else {
                 break;
             };
-            piece.read(&mut batch, &mut taken, limit)?;
+            piece.read(&mut batch, &mut taken, limit, wants)?;
         }
         Ok(batch)
     }
@@ -86,7 +133,7 @@ pub(super) enum Source {
 }
 
 impl Piece {
-    fn read(self, batch: &mut Batch, taken: &mut u64, limit: u64) -> io::Result<()> {
+    fn read(self, batch: &mut Batch, taken: &mut u64, limit: u64, wants: Wants) -> io::Result<()> {
         let cursor = batch.after;
         if batch.entries.is_empty() {
             batch.start = cursor.entry.max(self.first);
@@ -98,9 +145,8 @@ impl Piece {
                     if *taken >= limit {
                         break;
                     }
-                    *taken += cost(&entry);
+                    *taken += batch.take(batch.after.entry, entry, wants);
                     batch.after.entry += 1;
-                    batch.entries.push(entry);
                 }
                 batch.after.hint = None;
             }
@@ -119,8 +165,7 @@ impl Piece {
                     let (read, size) = frame.ok_or(io::ErrorKind::InvalidData)?;
                     offset += size;
                     if entry >= cursor.entry {
-                        *taken += cost(&read);
-                        batch.entries.push(read);
+                        *taken += batch.take(entry, read, wants);
                     }
                     entry += 1;
                 }
@@ -131,5 +176,68 @@ impl Piece {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{Settings, Store};
+    use super::*;
+    use crate::protocol::wire::TerminalSize;
+
+    #[test]
+    fn output_alone_comes_in_one_piece_and_is_confirmed_up_to_where_it_stands() {
+        let journal = journal(vec![
+            Event::Resize(TerminalSize { cols: 80, rows: 24 }),
+            Event::Output("a".into()),
+            Event::Input("secret".into()),
+            Event::ErrorOutput("b".into()),
+            Event::Missing { bytes: 7 },
+            Event::Output("c".into()),
+            Event::Input("secret".into()),
+        ]);
+
+        let read = |limit| journal.read(Cursor::default(), limit, Wants::Output);
+        let batch = read(1000).unwrap();
+
+        let events = [
+            Event::Output("ab".into()),
+            Event::Missing { bytes: 7 },
+            Event::Output("c".into()),
+        ];
+        let read_events: Vec<Event> = batch.entries.iter().map(|e| e.event.clone()).collect();
+        assert_eq!(read_events, events);
+        let ends: Vec<u64> = (0..=3).map(|count| batch.after(count).entry).collect();
+        assert_eq!(ends, [0, 4, 5, 7]);
+    }
+
+    #[test]
+    fn batch_of_single_characters_holds_as_much_as_any_other() {
+        let journal = journal(vec![Event::Output("x".into()); 5000]);
+
+        let length = |wants| {
+            let batch = journal.read(Cursor::default(), 4096, wants).unwrap();
+            let lengths = batch.entries.iter().map(|entry| entry.event.data_len());
+            lengths.sum::<usize>()
+        };
+
+        assert_eq!(length(Wants::Entries), 4096_usize.div_ceil(ENTRY_COST + 1));
+        assert_eq!(length(Wants::Output), 4096 - ENTRY_COST);
+    }
+
+    fn journal(events: Vec<Event>) -> Journal {
+        let settings = Settings {
+            directory: "/nonexistent".into(),
+            session_bytes: 0,
+            total_bytes: 0,
+        };
+        let journal = Journal::new(Arc::new(Store::new(settings)), Vec::new());
+        let at = Duration::ZERO;
+        let entries = events.into_iter().map(|event| Entry { at, event });
+        journal.keep(0, entries.collect(), 0);
+        journal
     }
 }

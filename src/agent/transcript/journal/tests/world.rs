@@ -114,7 +114,11 @@ fn uploads(folder: &Path, disk: u64, services: &Arc<Fakes>) -> Uploads {
         session_bytes: disk,
         total_bytes: disk,
     };
-    Uploads::new(settings, Arc::clone(services) as Arc<dyn Services>)
+    Uploads::new(
+        settings,
+        Arc::clone(services) as Arc<dyn Services>,
+        tokio::runtime::Handle::current(),
+    )
 }
 
 pub(super) fn about(session: &str) -> About {

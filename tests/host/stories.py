@@ -1,0 +1,66 @@
+"""Stories of our packages on a Debian with a booted systemd.
+
+Called by tests/host/run with the folders of our programs, of the packages and of the Debian, with the
+network namespace of the host, and perhaps with a part of the names of the stories to tell. They follow
+one another: the first ones install and register what later ones use, and are always told.
+"""
+
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e/aws"))
+
+import agent
+import others
+import teller
+from host import HostWorld
+
+FIRST = [
+    agent.installation_asks_nothing_and_waits_for_a_registration,
+    agent.registered_agent_is_online_without_a_command,
+]
+THEN = [
+    agent.files_of_the_agent_are_for_root_only,
+    agent.shell_is_of_ssm_user_with_sudo_and_nothing_of_the_agents,
+    agent.killed_agent_is_online_again_within_seconds,
+    agent.agent_that_must_not_start_again_stays_down,
+    agent.same_package_again_keeps_node_and_configuration,
+    agent.upgrade_runs_the_new_version_and_rollback_the_old_one,
+    agent.disabled_agent_stays_disabled_when_upgraded,
+    agent.agent_comes_back_with_the_same_id_after_removal_and_purge,
+    agent.reference_is_replaced_with_its_node_and_can_come_back,
+    others.gateway_runs_as_its_own_user_under_its_hardening,
+    others.gateway_is_upgraded_under_its_clients_and_leaves_its_data,
+    others.client_runs_from_its_package,
+    others.rpm_scripts_start_restart_and_stop_the_agent,
+    others.rpms_are_installed_upgraded_and_erased,
+    others.rpms_take_the_place_of_the_references,
+]
+
+
+class Teller(teller.Teller):
+    """Stories of a host."""
+
+    @staticmethod
+    def begin(world):
+        world.start()
+        world.start_host()
+
+
+def main(programs, packages, base, network, only=""):
+    chosen = FIRST + [story for story in THEN if only in story.__name__]
+    world = HostWorld(programs, packages, base, network)
+    teller = Teller(world, [(story.__name__, story, ()) for story in chosen])
+    try:
+        teller.tell()
+    finally:
+        teller.end()
+    print(f"{teller.passed} passed, {teller.failed} failed")
+    return 1 if teller.failed or teller.passed == 0 else 0
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    sys.exit(main(*sys.argv[1:]))
