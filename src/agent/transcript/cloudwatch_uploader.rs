@@ -35,7 +35,7 @@ use self::lines::{Line, Lines, Manner};
 use self::message::Frame;
 use super::entry::{About, Entry, Event};
 use super::spool::ENTRY_COST;
-use super::uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader};
+use super::uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader, Wants};
 use crate::aws::{CallError, Client, LogStream, Made};
 use crate::runtime::cause::in_one_line;
 
@@ -367,6 +367,10 @@ impl Uploader for CloudWatchUploader {
 
     fn batch_limit(&self) -> usize {
         BATCH
+    }
+
+    fn wants(&self) -> Wants {
+        Wants::Output
     }
 
     fn check(&mut self) -> Check<'_> {
