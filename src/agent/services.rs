@@ -6,7 +6,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::control::Status;
-use super::transcript::{About, Destination, GatewayUploader, S3Uploader, Services, Uploader};
+use super::transcript::{
+    About, CloudWatchUploader, Destination, GatewayUploader, S3Uploader, Services, Uploader,
+};
 use crate::aws::Client;
 
 /// Makes the uploaders.
@@ -39,6 +41,18 @@ impl Services for RecordServices {
                 let uploader = GatewayUploader::new(self.client.clone(), about, state.cloned());
                 Some(Box::new(uploader))
             }
+            Destination::CloudWatch {
+                group,
+                encrypted,
+                streaming,
+            } => Some(Box::new(CloudWatchUploader::new(
+                self.client.clone(),
+                Arc::clone(about),
+                group,
+                *encrypted,
+                *streaming,
+                state.cloned(),
+            ))),
             Destination::S3 {
                 bucket,
                 key_prefix,
@@ -51,7 +65,7 @@ impl Services for RecordServices {
                 *encrypted,
                 state.cloned(),
             ))),
-            Destination::Gateway | Destination::CloudWatch { .. } => None,
+            Destination::Gateway => None,
         }
     }
 }

@@ -44,6 +44,7 @@ pub fn overrides(settings: &Settings) -> Overrides {
         region: given(&endpoints.region),
         ssm: given(&endpoints.ssm),
         kms: given(&endpoints.kms),
+        logs: given(&settings.uploads.cloud_watch.endpoint),
         s3: given(&endpoints.s3),
         messages_region: given(&endpoints.messages_region),
         messages: given(&endpoints.messages),

@@ -1,15 +1,16 @@
 //! The client: one call to a service, signed and retried.
 
 mod draft;
+mod service;
 mod upload;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use jiff::fmt::rfc2822;
 use serde::Serialize;
@@ -28,16 +29,8 @@ use super::skew::Skew;
 use crate::runtime::proxy;
 
 pub(super) use draft::Draft;
+pub(super) use service::Service;
 
-/// Time for one attempt of a Systems Manager call.
-const SSM_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time for one attempt of a message gateway call.
-const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
-/// Time for one attempt of a KMS call: an encrypted session has 15 s for each step of its handshake,
-/// so that there is time for a second attempt.
-const KMS_TIMEOUT: Duration = Duration::from_secs(6);
-/// Time for one attempt of an S3 call: 8 MiB at 1 Mbit/s, and some for the answer.
-const S3_TIMEOUT: Duration = Duration::from_secs(90);
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 const JSON: &str = "application/json";
 const OUR_USER_AGENT: HeaderValue =
@@ -55,6 +48,7 @@ struct Shared {
     tls: Arc<rustls::ClientConfig>,
     to_ssm: Route,
     to_kms: Route,
+    to_logs: Route,
     to_messages: Route,
     routes: Routes,
     proxies: proxy::Settings,
@@ -68,12 +62,13 @@ impl Shared {
             Service::Kms => &self.endpoints.kms,
             Service::Messages => &self.endpoints.messages,
             Service::S3 => &self.endpoints.s3.url,
+            Service::Logs => &self.endpoints.logs,
         }
     }
 
     fn region(&self, service: Service) -> &str {
         match service {
-            Service::Ssm | Service::Kms | Service::S3 => &self.endpoints.region,
+            Service::Ssm | Service::Kms | Service::S3 | Service::Logs => &self.endpoints.region,
             Service::Messages => &self.endpoints.messages_region,
         }
     }
@@ -84,47 +79,8 @@ impl Shared {
             Service::Ssm => self.to_ssm.clone(),
             Service::Kms => self.to_kms.clone(),
             Service::Messages => self.to_messages.clone(),
+            Service::Logs => self.to_logs.clone(),
             Service::S3 => self.routes.route(url, &self.proxies),
-        }
-    }
-}
-
-/// Whom a call is made to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Service {
-    Ssm,
-    Kms,
-    Messages,
-    S3,
-}
-
-impl Service {
-    /// Its name in signatures.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ssm => "ssm",
-            Self::Kms => "kms",
-            Self::Messages => "ssmmessages",
-            Self::S3 => "s3",
-        }
-    }
-
-    /// Time for one attempt.
-    pub(super) fn timeout(self) -> Duration {
-        match self {
-            Self::Ssm => SSM_TIMEOUT,
-            Self::Kms => KMS_TIMEOUT,
-            Self::Messages => MESSAGES_TIMEOUT,
-            Self::S3 => S3_TIMEOUT,
-        }
-    }
-
-    /// The status of its successes.
-    pub(super) fn success(self) -> &'static [StatusCode] {
-        match self {
-            Self::Ssm | Self::Kms => &[StatusCode::OK],
-            Self::Messages => &[StatusCode::CREATED],
-            Self::S3 => &[StatusCode::OK, StatusCode::NO_CONTENT],
         }
     }
 }
@@ -167,6 +123,7 @@ impl Client {
         let shared = Shared {
             to_ssm: routes.route(&endpoints.ssm, proxies),
             to_kms: routes.route(&endpoints.kms, proxies),
+            to_logs: routes.route(&endpoints.logs, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
             routes,
             proxies: proxies.clone(),
@@ -261,6 +218,22 @@ impl Client {
         self.json_call(draft, Authority::Credentials).await
     }
 
+    /// A signed AWS JSON 1.1 call to CloudWatch Logs. Only what a new signature cures is retried: the
+    /// callers come again with a back-off of their own, and events that are sent twice are there twice.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn logs<Q: Serialize, R: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let draft = self.json_draft(Service::Logs, "Logs_20140328", operation, request)?;
+        let attempts = Attempts::signature_only();
+        self.json_call_with(draft, Authority::Credentials, attempts)
+            .await
+    }
+
     /// A signed POST of `json` to `path` of the message gateway; returns the body of the answer.
     ///
     /// Success is exactly 201. Only what a new signature cures is retried: the callers reconnect
@@ -336,6 +309,15 @@ impl Client {
         authority: Authority<'_>,
     ) -> Result<R, CallError> {
         let attempts = Attempts::of(draft.operation);
+        self.json_call_with(draft, authority, attempts).await
+    }
+
+    async fn json_call_with<R: DeserializeOwned>(
+        &self,
+        draft: Draft<'_>,
+        authority: Authority<'_>,
+        attempts: Attempts,
+    ) -> Result<R, CallError> {
         let answer = self.call(&draft, authority, attempts).await?.into_body();
         // Some endpoints answer an operation that has no result with no body.
         let json = if answer.is_empty() {

@@ -21,10 +21,12 @@ const PARTITIONS: [(&str, &str); 6] = [
 /// Where calls go, and the regions that they are signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Region that calls to Systems Manager and to KMS are signed for.
+    /// Region that calls to Systems Manager, KMS, S3 and CloudWatch Logs are signed for.
     pub region: String,
     /// Base of KMS, `http` or `https`, with a path of `/`.
     pub kms: Url,
+    /// Base of CloudWatch Logs, `http` or `https`, with a path of `/`.
+    pub logs: Url,
     /// Where buckets are.
     pub s3: S3Endpoint,
     /// Base of Systems Manager, `http` or `https`, with a path of `/`.
@@ -80,6 +82,7 @@ impl Endpoints {
         Ok(Self {
             region: region.to_owned(),
             kms: url("kms")?,
+            logs: url("logs")?,
             s3: S3Endpoint {
                 url: url("s3")?,
                 domain: Some(domain.to_owned()),
@@ -107,6 +110,16 @@ impl Endpoints {
     /// [`EndpointError::Malformed`].
     pub fn with_kms(mut self, endpoint: &str) -> Result<Self, EndpointError> {
         self.kms = parse_endpoint(endpoint, &["https", "http"])?;
+        Ok(self)
+    }
+
+    /// Sends CloudWatch Logs calls to `endpoint`: a URL, a host, or a host with a port. `https` is
+    /// meant where no scheme is given.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_logs(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.logs = parse_endpoint(endpoint, &["https", "http"])?;
         Ok(self)
     }
 
@@ -146,6 +159,8 @@ pub struct Overrides {
     pub ssm: Option<String>,
     /// Endpoint of KMS.
     pub kms: Option<String>,
+    /// Endpoint of CloudWatch Logs.
+    pub logs: Option<String>,
     /// Endpoint of S3, for every bucket.
     pub s3: Option<String>,
     /// Region of the message gateway.
@@ -177,6 +192,9 @@ impl Overrides {
         }
         if let Some(s3) = &self.s3 {
             endpoints = endpoints.with_s3(s3)?;
+        }
+        if let Some(logs) = &self.logs {
+            endpoints = endpoints.with_logs(logs)?;
         }
         if let Some(messages) = &self.messages {
             endpoints = endpoints.with_messages(messages)?;
@@ -377,6 +395,7 @@ mod tests {
             messages_region: Some("us-east-2".into()),
             ssm: Some("http://127.0.0.1:8080".into()),
             kms: Some("http://127.0.0.1:8081".into()),
+            logs: Some("http://127.0.0.1:8082".into()),
             ..Overrides::default()
         };
 
@@ -384,6 +403,7 @@ mod tests {
 
         assert_eq!(endpoints.region, "us-east-1");
         assert_eq!(endpoints.kms.as_str(), "http://127.0.0.1:8081/");
+        assert_eq!(endpoints.logs.as_str(), "http://127.0.0.1:8082/");
         assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
         assert_eq!(endpoints.messages_region, "us-east-2");
         assert_eq!(

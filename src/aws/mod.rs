@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod http;
 mod kms;
+mod logs;
 mod node_key;
 mod retry;
 mod s3;
@@ -31,6 +32,7 @@ pub use credentials::{
 pub use endpoint::{EndpointError, Endpoints, Overrides, S3Endpoint};
 pub use error::CallError;
 pub use kms::GeneratedKey;
+pub use logs::{LogBatch, LogEvent, LogGroup, LogPage, LogStream, MESSAGE_LIMIT, Made, Put};
 pub use node_key::{KEY_TYPE, KeyError, NodeKey};
 pub use s3::{Bucket, BucketName, Encryption, ObjectKey, Part, S3NameError};
 pub use secret::Secret;

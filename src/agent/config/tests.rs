@@ -180,7 +180,7 @@ fn services_that_get_records_are_read() {
     let (settings, warnings) = parse(
         r#"{"SsmAgent":{"Transcript":{
             "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Policy":"fail-closed"},
-            "CloudWatch":{"LogGroup":"/grp","Encrypted":true,"Streaming":true,"Policy":"fail-open"},
+            "CloudWatch":{"Endpoint":"http://127.0.0.1:1","LogGroup":"/grp","Encrypted":true,"Streaming":true,"Policy":"fail-open"},
             "Gateway":{"Enabled":true,"Policy":"maybe"},
             "JournalBytes":5000000,"JournalTotalBytes":6000000}}}"#,
     );
@@ -193,6 +193,7 @@ fn services_that_get_records_are_read() {
             policy: UploadPolicy::FailClosed,
         },
         cloud_watch: CloudWatchSettings {
+            endpoint: "http://127.0.0.1:1".into(),
             group: "/grp".into(),
             encrypted: true,
             streaming: true,

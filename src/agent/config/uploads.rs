@@ -47,6 +47,8 @@ pub struct S3Settings {
 /// `SsmAgent.Transcript.CloudWatch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudWatchSettings {
+    /// `Endpoint`, in place of that of the region; empty for none. The reference has no such key.
+    pub endpoint: String,
     /// Empty for none.
     pub group: String,
     /// Whether the group has to be encrypted.
@@ -79,6 +81,7 @@ pub(super) fn read(transcript: &mut Section) -> Result<UploadSettings, ConfigErr
             policy: policy(&mut s3)?,
         },
         cloud_watch: CloudWatchSettings {
+            endpoint: cloud_watch.text("Endpoint")?,
             group: cloud_watch.text("LogGroup")?,
             encrypted: cloud_watch.boolean("Encrypted", false)?,
             streaming: cloud_watch.boolean("Streaming", false)?,

@@ -36,6 +36,19 @@ impl Record {
             })
             .collect()
     }
+
+    /// Where the record of a command goes. As with the reference, it does not go to a log group before its
+    /// end.
+    pub(super) fn targets_of_command(&self, preferences: &Preferences) -> Vec<Target> {
+        let mut targets = self.targets(preferences);
+        for target in &mut targets {
+            match &mut target.destination {
+                Destination::CloudWatch { streaming, .. } => *streaming = false,
+                Destination::S3 { .. } | Destination::Gateway => {}
+            }
+        }
+        targets
+    }
 }
 
 fn bucket(preferences: &Preferences) -> Option<Destination> {
@@ -76,6 +89,26 @@ mod tests {
         };
         assert_eq!(record.targets(&preferences), [expected("document")]);
         assert_eq!(record.targets(&Preferences::default()), [expected("host")]);
+    }
+
+    #[test]
+    fn only_shells_are_streamed_to_a_log_group() {
+        let group = |streaming| Destination::CloudWatch {
+            group: "/grp".into(),
+            encrypted: false,
+            streaming,
+        };
+        let record = Record {
+            cloud_watch: Some(group(true)),
+            ..Record::default()
+        };
+
+        let preferences = Preferences::default();
+        let shell = record.targets(&preferences).remove(0);
+        let command = record.targets_of_command(&preferences).remove(0);
+
+        assert_eq!(shell.destination, group(true));
+        assert_eq!(command.destination, group(false));
     }
 
     #[test]

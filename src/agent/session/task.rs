@@ -144,7 +144,8 @@ async fn check(session: &Session) -> Result<Checked, String> {
         );
     }
     let targets = match kind {
-        Kind::Shell(_) | Kind::Command(_) => context.settings.record.targets(&preferences),
+        Kind::Shell(_) => context.settings.record.targets(&preferences),
+        Kind::Command(_) => context.settings.record.targets_of_command(&preferences),
         // Its bytes are not recorded.
         Kind::Port(_) => Vec::new(),
     };

@@ -21,6 +21,7 @@
 //! carries seals of its own (`seal.rs`).
 
 mod cast;
+mod cloudwatch_uploader;
 mod digest;
 mod entry;
 mod file_sink;
@@ -43,6 +44,7 @@ mod uploads;
 mod verify;
 mod writer;
 
+pub use cloudwatch_uploader::CloudWatchUploader;
 pub use digest::{Digest, NoDigest};
 pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings};
 pub use gateway_uploader::GatewayUploader;

@@ -108,6 +108,7 @@ impl TestServer {
             .and_then(|endpoints| endpoints.with_messages(&url))
             .and_then(|endpoints| endpoints.with_kms(&url))
             .and_then(|endpoints| endpoints.with_s3(&url))
+            .and_then(|endpoints| endpoints.with_logs(&url))
             .unwrap()
     }
 

@@ -1,7 +1,6 @@
 """Records of sessions in buckets of moto's S3."""
 
 import hashlib
-import json
 import re
 import uuid
 
@@ -10,7 +9,7 @@ import botocore.exceptions
 
 from checks import check, eventually
 from documents import session_document
-from shells import start_cli_shell
+from shells import session_of, start_cli_shell
 
 CLOCK = rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00:00"
 FIRST = rb'^Script started on ' + CLOCK + rb' \[COMMAND="[^\n]*" <not executed on terminal>\]\n'
@@ -20,7 +19,7 @@ LAST = rb'\nScript done on ' + CLOCK + rb' \[COMMAND_EXIT_CODE="(\d+)"\]\n$'
 def record_of_a_shell_is_at_the_key_with_the_headers_of_the_reference(world, aws):
     with Bucket(world, prefix="pre//fix/") as bucket:
         terminal = start_cli_shell(world, aws)
-        session = bucket.session(terminal)
+        session = session_of(terminal)
         terminal.run("printf '\\033[31mred\\033[0m\\377\\n'", rb"red\x1b\[0m\xff\r\n")
         terminal.send(b"exit 3\r")
         terminal.wait()
@@ -41,7 +40,7 @@ def record_of_a_shell_is_at_the_key_with_the_headers_of_the_reference(world, aws
 def record_is_in_the_bucket_while_the_session_runs(world, aws):
     with Bucket(world) as bucket:
         terminal = start_cli_shell(world, aws)
-        key = bucket.session(terminal) + ".log"
+        key = session_of(terminal) + ".log"
         for word in [b"first", b"second"]:
             terminal.run(f"echo {word[:2].decode()}''{word[2:].decode()}", word)
             eventually("it is shown", lambda: word in (bucket.text(key) or b""))
@@ -55,7 +54,7 @@ def long_record_is_whole(world, aws):
     lines = b"".join(b"%d\n" % number for number in range(1, 1200001))
     with Bucket(world) as bucket:
         terminal = start_cli_shell(world, aws)
-        key = bucket.session(terminal) + ".log"
+        key = session_of(terminal) + ".log"
         terminal.send(b"seq 1200000; echo do''ne\r")
         terminal.expect(rb"done\r\n", max(0, len(terminal.seen) - 10), deadline=120)
         terminal.send(b"exit\r")
@@ -68,7 +67,7 @@ def long_record_is_whole(world, aws):
 def record_survives_the_death_of_the_agent_once(world, aws):
     with Bucket(world) as bucket:
         terminal = start_cli_shell(world, aws)
-        key = bucket.session(terminal) + ".log"
+        key = session_of(terminal) + ".log"
         terminal.send(b"seq 1200000; echo do''ne\r")
         terminal.expect(rb"done\r\n", deadline=120)
         terminal.run("echo la''st", rb"last\r\n")
@@ -77,9 +76,7 @@ def record_survives_the_death_of_the_agent_once(world, aws):
         world.agent.wait()
         check(b"last" in bucket.text(key), "what was there stays there")
         terminal.wait()
-        world.agent = world.spawn(["ssm-agent", *world.agent_arguments])
-        eventually("the agent is back",
-                   lambda: world.ssm.get_connection_status(Target=world.node)["Status"] == "connected")
+        world.start_agent_again()
         text = eventually("the record is whole",
                           lambda: (bucket.text(key) or b"").endswith(b"[<the agent stopped while the session ran>]\n")
                           and bucket.text(key))
@@ -115,24 +112,11 @@ def missing_bucket_holds_up_no_session(world, aws):
 
 
 def missing_bucket_refuses_the_session_where_records_have_to_be(world, *clients):
-    def restart(transcript):
-        world.agent.kill()
-        world.agent.wait()
-        with open(world.path("agent.json")) as file:
-            config = json.load(file)
-        config["SsmAgent"]["Transcript"] = transcript
-        with open(world.path("agent.json"), "w") as file:
-            json.dump(config, file)
-        world.agent = world.spawn(["ssm-agent", *world.agent_arguments])
-        eventually("the agent is back",
-                   lambda: world.ssm.get_connection_status(Target=world.node)["Status"] == "connected")
-
-    restart({"S3": {"Bucket": "no-such-bucket-here", "Policy": "fail-closed"}})
-    for aws in clients:
-        terminal = world.terminal(world.session(aws))
-        terminal.expect(rb"has to be recorded by S3(.|\n)*the bucket no-such-bucket-here(.|\n)*NoSuchBucket")
-        terminal.wait()
-    restart({})
+    with world.transcript(S3={"Bucket": "no-such-bucket-here", "Policy": "fail-closed"}):
+        for aws in clients:
+            terminal = world.terminal(world.session(aws))
+            terminal.expect(rb"has to be recorded by S3(.|\n)*the bucket no-such-bucket-here(.|\n)*NoSuchBucket")
+            terminal.wait()
 
 
 class Bucket:
@@ -159,10 +143,6 @@ class Bucket:
     def encrypt(self):
         rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
         self.s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [rule]})
-
-    @staticmethod
-    def session(terminal):
-        return re.search(rb"SessionId: (\S+)", terminal.seen).group(1).decode()
 
     def keys(self):
         return [found["Key"] for found in self.s3.list_objects_v2(Bucket=self.name).get("Contents", [])]

@@ -111,9 +111,7 @@ def killed_agent_ends_the_cli_within_ten_seconds(world, aws):
     start = time.monotonic()
     terminal.wait(deadline=10)
     print(f"      ended {time.monotonic() - start:.1f} s after the kill")
-    world.agent = world.spawn(["ssm-agent", *world.agent_arguments])
-    eventually("the agent is back",
-               lambda: world.ssm.get_connection_status(Target=world.node)["Status"] == "connected")
+    world.start_agent_again()
 
 
 def start_cli_shell(world, aws, **size):
@@ -122,6 +120,11 @@ def start_cli_shell(world, aws, **size):
     terminal.expect(rb"[$#] ")
     terminal.before = before
     return terminal
+
+
+def session_of(terminal):
+    """The id of the session, as the plugin says it at its start."""
+    return re.search(rb"SessionId: (\S+)", terminal.seen).group(1).decode()
 
 
 def recordings(world):

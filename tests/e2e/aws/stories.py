@@ -15,6 +15,7 @@ import commands
 import documents
 import encryption
 import ports
+import recordings_logs
 import recordings_s3
 import sessions
 import shells
@@ -60,12 +61,19 @@ CLI = [
     recordings_s3.record_survives_the_death_of_the_agent_once,
     recordings_s3.unencrypted_bucket_refuses_the_session,
     recordings_s3.missing_bucket_holds_up_no_session,
+    recordings_logs.records_are_streamed_with_the_fields_of_the_reference,
+    recordings_logs.text_of_a_session_is_there_at_its_end,
+    recordings_logs.long_records_are_streamed_whole,
+    recordings_logs.streamed_records_survive_the_death_of_the_agent_once,
+    recordings_logs.unencrypted_group_refuses_the_session,
+    recordings_logs.missing_group_holds_up_no_session,
     shells.killed_agent_ends_the_cli_within_ten_seconds,
 ]
 # Told once with all of them, in a world of its own beside the others.
 TOGETHER = [
     sessions.idle_and_old_sessions_end_with_a_reason,
     recordings_s3.missing_bucket_refuses_the_session_where_records_have_to_be,
+    recordings_logs.missing_group_refuses_the_session_where_records_have_to_be,
 ]
 
 

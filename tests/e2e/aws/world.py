@@ -1,5 +1,6 @@
 """A gateway with an agent, and the clients that a story starts."""
 
+import contextlib
 import json
 import os
 import re
@@ -72,7 +73,8 @@ class World:
             json.dump({"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
                        "Identity": {"ConsumptionOrder": ["OnPrem"]}, "Kms": {"Endpoint": self.aws_url},
                        "S3": {"Endpoint": self.aws_url},
-                       "SsmAgent": {"Session": {"DefaultUser": "self"}}}, file)
+                       "SsmAgent": {"Session": {"DefaultUser": "self"},
+                                    "Transcript": {"CloudWatch": {"Endpoint": self.aws_url}}}}, file)
         self.agent_arguments = ["--config", config, "--state-dir", self.path("agent"), "--log-dir", self.path("agent-log")]
         registered = subprocess.run(
             [self.program("ssm-agent"), "-register", "-code", activation["ActivationCode"], "-id",
@@ -80,9 +82,34 @@ class World:
             env=self.environment, capture_output=True)
         check(registered.returncode == 0, f"registration failed: {registered.stderr.decode()}")
         self.node = re.search(r"mi-[0-9a-f]{17}", registered.stdout.decode()).group(0)
+        self.start_agent_again()
+
+    def start_agent_again(self):
+        """Starts the agent once more as it is registered, after it ended."""
         self.agent = self.spawn(["ssm-agent", *self.agent_arguments])
         eventually("the agent is connected",
                    lambda: self.ssm.get_connection_status(Target=self.node)["Status"] == "connected")
+
+    @contextlib.contextmanager
+    def transcript(self, **sinks):
+        """Within the block, the agent runs with these settings of its sinks beside its own."""
+        with open(self.path("agent.json")) as file:
+            before = file.read()
+        config = json.loads(before)
+        for sink, settings in sinks.items():
+            config["SsmAgent"]["Transcript"].setdefault(sink, {}).update(settings)
+        try:
+            self.restart_agent(json.dumps(config))
+            yield
+        finally:
+            self.restart_agent(before)
+
+    def restart_agent(self, config):
+        self.agent.kill()
+        self.agent.wait()
+        with open(self.path("agent.json"), "w") as file:
+            file.write(config)
+        self.start_agent_again()
 
     def spawn(self, arguments, stdout=None):
         environment = getattr(self, "environment", {**os.environ, "HOME": self.root})
