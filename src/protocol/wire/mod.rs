@@ -6,10 +6,12 @@
 
 pub mod acknowledgement;
 pub mod codec;
+pub mod command;
 pub mod control;
 pub mod features;
 pub mod handshake;
 pub mod id;
+pub mod job;
 pub mod message;
 pub mod open_channel;
 pub mod payload;
