@@ -31,11 +31,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["aws", "transport", "protocol::wire", "runtime"],
     ),
     ("agent::audit", &["protocol::wire", "runtime"]),
+    ("agent::parameter_store", &["protocol::wire", "runtime"]),
+    (
+        "agent::run_command",
+        &["agent::parameter_store", "aws", "protocol::wire", "runtime"],
+    ),
     (
         "agent::session",
         &[
             "agent::audit",
             "agent::host",
+            "agent::parameter_store",
             "agent::transcript",
             "transport",
             "protocol",

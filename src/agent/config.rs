@@ -5,6 +5,7 @@
 //! default, not clamped. Unlike there, such a key and an unknown key are warned of, and a value of the
 //! wrong type is an error that names the key.
 
+mod commands;
 mod known;
 mod section;
 mod uploads;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::DEFAULT_CONFIG;
+pub use commands::CommandSettings;
 use section::Section;
 pub use uploads::{CloudWatchSettings, S3Settings, UploadPolicy, UploadSettings};
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub health_interval: Duration,
     /// How sessions run.
     pub session: SessionSettings,
+    /// How commands run.
+    pub commands: CommandSettings,
     /// `Agent.ContainerMode`: the agent runs in a container.
     pub in_container: bool,
     /// How sessions are recorded; `None` if they are not.
@@ -263,6 +267,7 @@ pub fn load(path: &Path) -> Result<(Settings, Vec<String>), ConfigError> {
 fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     let mut profile = root.section("Profile")?;
     let mut ssm = root.section("Ssm")?;
+    let mut mds = root.section("Mds")?;
     let mut mgs = root.section("Mgs")?;
     let mut kms = root.section("Kms")?;
     let mut s3 = root.section("S3")?;
@@ -289,6 +294,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
         identity: read_identity(&mut identity)?,
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
         session: read_session(&mut mgs, &mut kms, &mut own)?,
+        commands: commands::read(&mut mds, &mut ssm)?,
         in_container: agent.boolean("ContainerMode", false)?,
         transcript,
         uploads,
@@ -297,10 +303,11 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     };
     ssm.known(&known::SSM)?;
     mgs.known(&known::MGS)?;
+    mds.known(&known::MDS)?;
     agent.known(&known::AGENT)?;
     identity.known(&known::IDENTITY)?;
     s3.known(&known::S3)?;
-    for section in [profile, ssm, mgs, kms, s3, agent, identity, own] {
+    for section in [profile, ssm, mds, mgs, kms, s3, agent, identity, own] {
         root.absorb(section);
     }
     for (name, keys) in known::SECTIONS {

@@ -14,14 +14,12 @@ use tracing::info;
 
 use super::audit::{AuditLog, Event, Text};
 use super::config::Settings;
-use super::control::{
-    self, DataChannelConnector, DataChannels, Handle, Instruction, Outbox, Status,
-};
+use super::control::{self, DataChannelConnector, DataChannels, Instruction, Outbox, Status};
 use super::keys::Kms;
 use super::services::RecordServices;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
 use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploads};
-use super::{health, identity, setup};
+use super::{health, identity, run_command, setup};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::{Recording, TaskComplete};
 use crate::runtime::background::Background;
@@ -156,6 +154,18 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
             Arc::new(Kms::new(client.clone())),
         )
     };
+    let commands = setup::commands(&settings, &state, &identity, sessions.open_files);
+    let channels = run_command::Channels {
+        jobs: handle.jobs,
+        answers: handle.answers,
+        connections: handle.connections,
+    };
+    tasks.spawn(run_command::run(
+        commands,
+        channels,
+        Some(Arc::new(client.clone())),
+        cancel.clone(),
+    ));
     let supervisor = Supervisor::new(
         sessions,
         DataChannels::new(client, node_id),
@@ -163,7 +173,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         outcomes,
         cancel.clone(),
     );
-    dispatch(handle, supervisor, &cancel).await;
+    dispatch(handle.instructions, supervisor, &cancel).await;
     uploads.shutdown(UPLOAD_SHUTDOWN).await;
 
     audit.record(&Event::AgentStopped);
@@ -177,11 +187,15 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
 }
 
 /// Hands instructions to the supervisor until `cancel`, then ends the sessions.
-async fn dispatch(mut handle: Handle, mut supervisor: Supervisor, cancel: &CancellationToken) {
+async fn dispatch(
+    mut instructions: mpsc::Receiver<Instruction>,
+    mut supervisor: Supervisor,
+    cancel: &CancellationToken,
+) {
     loop {
         let instruction = select! {
             () = cancel.cancelled() => break,
-            instruction = handle.instructions.recv() => instruction,
+            instruction = instructions.recv() => instruction,
         };
         match instruction {
             Some(Instruction::Start(start)) => supervisor.start(start),

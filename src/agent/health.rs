@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::aws::{CallError, Client};
 use crate::runtime::backoff::Backoff;
 
+pub use platform::Platform;
 use report::{Report, ShortReport};
 
 const OPERATION: &str = "UpdateInstanceInformation";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::session::{Lookup, ParameterStore};
+use super::parameter_store::{Lookup, ParameterStore};
 use crate::aws::Client;
 use crate::protocol::wire::session_document::StoredParameter;
 

@@ -8,8 +8,10 @@ use jiff::SignedDuration;
 
 use super::audit;
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings, UploadPolicy};
+use super::health::Platform;
 use super::host::users::Sudo;
-use super::identity::{self, share};
+use super::identity::{self, Identity, share};
+use super::run_command;
 use super::session::{self, DenyList, ShellUser};
 use super::transcript::{self, Destination, Policy};
 use crate::aws::Overrides;
@@ -123,6 +125,29 @@ pub fn session(
             ..defaults.send_window
         },
         ..defaults
+    }
+}
+
+/// How commands run on the node; `open_files` is the limit for their scripts.
+pub fn commands(
+    settings: &Settings,
+    state: &Path,
+    node: &Identity,
+    open_files: Option<u64>,
+) -> run_command::Settings {
+    let own = &settings.commands;
+    let platform = Platform::of_this_host();
+    run_command::Settings {
+        region: node.region().to_owned(),
+        platform_name: platform.name,
+        platform_version: platform.version,
+        workers: own.workers,
+        queue: own.queue,
+        start_limit: own.start_limit,
+        retention: own.retention,
+        open_files,
+        in_container: settings.in_container,
+        ..run_command::Settings::new(state.join(node.short_id()), node.node_id())
     }
 }
 

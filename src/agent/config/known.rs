@@ -6,17 +6,13 @@ use super::section::Kind::{self, Flag, Number, OneOf, Text};
 type Keys = [(&'static str, Kind)];
 
 /// In `Ssm`.
-pub(super) const SSM: [(&str, Kind); 8] = [
+pub(super) const SSM: [(&str, Kind); 7] = [
     ("AssociationFrequencyMinutes", number(10, 5, 60)),
     ("AssociationRetryLimit", number(5, i64::MIN, i64::MAX)),
     ("CustomInventoryDefaultLocation", Text),
     (
         "AssociationLogsRetentionDurationHours",
         number(24, 8, i64::MAX),
-    ),
-    (
-        "RunCommandLogsRetentionDurationHours",
-        number(336, 8, i64::MAX),
     ),
     ("SessionLogsDestination", OneOf(&["none", "disk"])),
     (
@@ -33,6 +29,12 @@ pub(super) const SSM: [(&str, Kind); 8] = [
 pub(super) const MGS: [(&str, Kind); 2] = [
     ("StopTimeoutMillis", number(20_000, i64::MIN, i64::MAX)),
     ("SessionWorkerBufferLimit", number(1, 1, i64::MAX)),
+];
+
+/// In `Mds`.
+pub(super) const MDS: [(&str, Kind); 2] = [
+    ("Endpoint", Text),
+    ("StopTimeoutMillis", number(20_000, 10_000, 1_000_000)),
 ];
 
 /// In `Agent`.
@@ -74,17 +76,7 @@ pub(super) const CUSTOM_IDENTITY: [(&str, Kind); 3] = [
 pub(super) const S3: [(&str, Kind); 3] = [("Region", Text), ("LogBucket", Text), ("LogKey", Text)];
 
 /// Whole sections.
-pub(super) const SECTIONS: [(&str, &Keys); 3] = [
-    (
-        "Mds",
-        &[
-            ("Endpoint", Text),
-            ("CommandWorkersLimit", number(5, 1, i64::MAX)),
-            ("CommandWorkerBufferLimit", number(5, 1, i64::MAX)),
-            ("StopTimeoutMillis", number(20_000, 10_000, 1_000_000)),
-            ("CommandRetryLimit", number(15, 1, 100)),
-        ],
-    ),
+pub(super) const SECTIONS: [(&str, &Keys); 2] = [
     ("Os", &[("Lang", Text), ("Name", Text), ("Version", Text)]),
     ("Birdwatcher", &[("ForceEnable", Flag)]),
 ];

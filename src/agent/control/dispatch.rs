@@ -1,8 +1,5 @@
 //! What a message of the control channel asks for.
 
-use bytes::Bytes;
-
-use super::job;
 use crate::protocol::wire::control::{ChannelClosed, StartRefused, StartSession};
 use crate::protocol::wire::task::TaskAcknowledge;
 use crate::protocol::wire::{DecodeError, Message, MessageType, SessionId};
@@ -23,8 +20,8 @@ pub enum Dispatch {
     Instruct(Instruction),
     /// A result was taken.
     Acknowledged(TaskAcknowledge),
-    /// Answer with an `agent_job_ack`.
-    AnswerJob(Bytes),
+    /// It is about a command: pass it on as it is.
+    Command,
     /// Nothing: it is not for an agent.
     Ignore,
 }
@@ -49,9 +46,8 @@ pub fn dispatch(message: &Message) -> Result<Dispatch, DecodeError> {
         MessageType::AgentTaskAcknowledge => {
             Dispatch::Acknowledged(TaskAcknowledge::decode(payload)?)
         }
-        MessageType::AgentJob => Dispatch::AnswerJob(job::refusal(message)?),
-        MessageType::AgentJobReplyAck
-        | MessageType::InputStreamData
+        MessageType::AgentJob | MessageType::AgentJobReplyAck => Dispatch::Command,
+        MessageType::InputStreamData
         | MessageType::OutputStreamData
         | MessageType::Acknowledge
         | MessageType::AgentSessionState
@@ -68,6 +64,8 @@ pub fn dispatch(message: &Message) -> Result<Dispatch, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::protocol::wire::{MessageId, PayloadType};
 
@@ -132,6 +130,13 @@ mod tests {
             MessageType::Unknown("novelty".into()),
         ] {
             assert_eq!(dispatch(&message(message_type, "?")), Ok(Dispatch::Ignore));
+        }
+    }
+
+    #[test]
+    fn messages_about_commands_are_passed_on_unread() {
+        for message_type in [MessageType::AgentJob, MessageType::AgentJobReplyAck] {
+            assert_eq!(dispatch(&message(message_type, "?")), Ok(Dispatch::Command));
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::dispatch::Instruction;
 use super::outbox::Outbox;
-use crate::protocol::wire::PeerFeatures;
+use crate::protocol::wire::{Message, PeerFeatures};
 use crate::runtime::backoff::Backoff;
 
 /// Ping interval of the reference.
@@ -70,4 +70,10 @@ pub struct Handle {
     pub outbox: Outbox,
     /// How the channel stands.
     pub status: watch::Receiver<Status>,
+    /// Messages about commands, as they came.
+    pub jobs: mpsc::Receiver<Message>,
+    /// Takes answers to them. What comes while there is no connection goes out with the next one.
+    pub answers: mpsc::Sender<Message>,
+    /// Whether there is a connection; marked as changed with every new one.
+    pub connections: watch::Receiver<bool>,
 }

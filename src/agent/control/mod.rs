@@ -4,6 +4,7 @@
 //! ```text
 //!  gateway ==> ControlChannel (opens) ==> Task (serves) --> dispatch --> Instruction --> sessions
 //!          <==                        <==   ^-- Deliveries <-- Outbox <-- results <-----/
+//!                                           ^\--> jobs, answers --> commands
 //!
 //!  gateway <=> DataChannelConnector (opens)  <-- transport::pump, one per session
 //! ```
@@ -15,7 +16,6 @@ mod channel;
 mod data_channel;
 mod dispatch;
 mod handle;
-mod job;
 mod link;
 mod opening;
 mod outbox;

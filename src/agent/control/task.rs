@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
-use uuid::Uuid;
 
 use super::channel::ControlChannel;
 use super::dispatch::{Dispatch, Instruction, dispatch};
@@ -17,10 +16,9 @@ use super::outbox::Outbox;
 use super::results::Results;
 use crate::aws::Client;
 use crate::protocol::wire::task::{TaskComplete, TaskStatus};
-use crate::protocol::wire::{Message, MessageId, MessageType, PayloadType, PeerFeatures};
+use crate::protocol::wire::{Message, PeerFeatures};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cause::in_one_line;
-use crate::runtime::clock::unix_ms;
 use crate::transport::{ConnectError, Connected, Connector};
 
 /// A connection that lasted this long was a success, so that the next back-off starts anew. One that
@@ -30,6 +28,9 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// Instructions that may wait for the sessions' supervisor, which only notes them down.
 const INSTRUCTIONS: usize = 256;
+/// Messages about commands that may wait on either side. One that finds no room is like one that got
+/// lost on the way: the gateway sends a job again, the agent a reply.
+const JOBS: usize = 256;
 
 /// Makes the control channel of a node: the handle, and the task that the caller spawns.
 ///
@@ -53,6 +54,9 @@ pub(super) fn open_with<C: Connector>(
     let (instruct, instructions) = mpsc::channel(INSTRUCTIONS);
     let (outbox, results) = Outbox::new();
     let (set_status, status) = watch::channel(Status::Connecting);
+    let (pass_jobs, jobs) = mpsc::channel(JOBS);
+    let (answers, answered) = mpsc::channel(JOBS);
+    let (set_connected, connections) = watch::channel(false);
     let span = info_span!("control_channel", node = %settings.node_id);
     let task = Task {
         liveness: Liveness {
@@ -64,12 +68,18 @@ pub(super) fn open_with<C: Connector>(
         instruct,
         results: Results::new(results),
         status: set_status,
+        jobs: pass_jobs,
+        answers: answered,
+        connections: set_connected,
         cancel,
     };
     let handle = Handle {
         instructions,
         outbox,
         status,
+        jobs,
+        answers,
+        connections,
     };
     (handle, task.run(connector).instrument(span))
 }
@@ -81,6 +91,9 @@ struct Task {
     instruct: mpsc::Sender<Instruction>,
     results: Results,
     status: watch::Sender<Status>,
+    jobs: mpsc::Sender<Message>,
+    answers: mpsc::Receiver<Message>,
+    connections: watch::Sender<bool>,
     cancel: CancellationToken,
 }
 
@@ -95,6 +108,7 @@ struct Connection {
 enum Event {
     Received(Result<bytes::Bytes, LinkError>),
     Result(Box<TaskComplete>),
+    Answer(Box<Message>),
     ResendDue,
     Stop,
     DrainOver,
@@ -156,6 +170,7 @@ impl Task {
         self.status
             .send_replace(Status::Connected { since, features });
         self.results.handle_connected();
+        self.connections.send_replace(true);
         let mut connection = Connection {
             link: Link::new(connected.socket, self.liveness),
             features,
@@ -163,6 +178,7 @@ impl Task {
         };
 
         let result = self.serve_connection(&mut connection).await;
+        self.connections.send_replace(false);
         if opened.elapsed() >= STABLE_AFTER {
             self.backoff.reset();
         }
@@ -188,6 +204,7 @@ impl Task {
         tokio::select! {
             received = connection.link.receive() => Event::Received(received),
             result = self.results.next() => Event::Result(Box::new(result)),
+            Some(answer) = self.answers.recv() => Event::Answer(Box::new(answer)),
             () = sleep_until_some(due) => Event::ResendDue,
             () = self.cancel.cancelled(), if drain_until.is_none() => Event::Stop,
             () = sleep_until_some(drain_until) => Event::DrainOver,
@@ -200,8 +217,9 @@ impl Task {
         connection: &mut Connection,
     ) -> Result<Next, LinkError> {
         match event {
-            Event::Received(bytes) => self.handle_bytes(&bytes?, connection).await?,
+            Event::Received(bytes) => self.handle_bytes(&bytes?, connection),
             Event::Result(result) => self.results.keep(*result),
+            Event::Answer(answer) => connection.link.send(&answer).await?,
             Event::ResendDue => self.results.give_up_hopeless(),
             Event::Stop => connection.drain_until = Some(Instant::now() + DRAIN_LIMIT),
             Event::DrainOver => return Ok(Next::Close),
@@ -217,17 +235,16 @@ impl Task {
         Ok(())
     }
 
-    async fn handle_bytes(
-        &mut self,
-        bytes: &bytes::Bytes,
-        connection: &mut Connection,
-    ) -> Result<(), LinkError> {
-        let message = Message::decode(bytes);
-        let dispatched = message.and_then(|message| {
-            debug!(message_type = %message.message_type, id = %message.id, "message received");
-            dispatch(&message)
-        });
-        match dispatched {
+    fn handle_bytes(&mut self, bytes: &bytes::Bytes, connection: &Connection) {
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                warn!(%error, "message of the control channel dropped");
+                return;
+            }
+        };
+        debug!(message_type = %message.message_type, id = %message.id, "message received");
+        match dispatch(&message) {
             Ok(Dispatch::Instruct(instruction)) => {
                 self.pass_on(instruction, connection.drain_until.is_some());
             }
@@ -239,15 +256,14 @@ impl Task {
                     was_pending, "result acknowledged"
                 );
             }
-            Ok(Dispatch::AnswerJob(ack)) => {
-                info!("a run-command job is refused, this agent takes none");
-                let ack = service_message(MessageType::AgentJobAck, ack);
-                connection.link.send(&ack).await?;
+            Ok(Dispatch::Command) => {
+                if let Err(error) = self.jobs.try_send(message) {
+                    debug!(%error, "a message about a command is dropped");
+                }
             }
             Ok(Dispatch::Ignore) => debug!("message ignored, it is not for an agent"),
             Err(error) => warn!(%error, "message of the control channel dropped"),
         }
-        Ok(())
     }
 
     /// Hands an instruction over. A session that cannot be started for it is reported as failed, so
@@ -280,18 +296,6 @@ impl Task {
             let result = TaskComplete::new(session.as_str(), &self.node_id, failed, why);
             self.results.keep(result);
         }
-    }
-}
-
-fn service_message(message_type: MessageType, payload: bytes::Bytes) -> Message {
-    Message {
-        message_type,
-        created_ms: unix_ms(),
-        sequence_number: 0,
-        flags: 0,
-        id: MessageId::from(Uuid::new_v4()),
-        payload_type: PayloadType::None,
-        payload,
     }
 }
 

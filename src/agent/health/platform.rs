@@ -20,14 +20,16 @@ const SYSTEM_RELEASES: [&str; 7] = [
 
 /// A distribution.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Platform {
-    pub(super) name: String,
-    pub(super) version: String,
+pub struct Platform {
+    /// Its name, as `Debian GNU/Linux`.
+    pub name: String,
+    /// Its version, as `12`; empty for a rolling one.
+    pub version: String,
 }
 
 impl Platform {
     /// The one of this host.
-    pub(super) fn of_this_host() -> Self {
+    pub fn of_this_host() -> Self {
         Self::read(Path::new("/etc"))
     }
 

@@ -20,7 +20,6 @@ mod end;
 mod input;
 mod kind;
 mod outcome;
-mod parameters;
 mod port;
 mod record;
 mod settings;
@@ -33,7 +32,6 @@ mod user;
 
 pub use encryption::Keys;
 pub use outcome::Outcome;
-pub use parameters::{Lookup, ParameterStore};
 pub use port::DenyList;
 pub use record::Record;
 pub use settings::{Settings, ShellUser};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::encryption::Keys;
-use super::parameters::ParameterStore;
 use super::port::DenyList;
 use super::record::Record;
 use crate::agent::audit::AuditLog;
 use crate::agent::host::users::Sudo;
+use crate::agent::parameter_store::ParameterStore;
 use crate::protocol::channel::{self, Window};
 use crate::transport::PumpSettings;
 

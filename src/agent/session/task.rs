@@ -12,12 +12,12 @@ use super::encryption::kms_key_id;
 use super::end::End;
 use super::kind::Kind;
 use super::outcome::Outcome;
-use super::parameters;
 use super::settings::Settings;
 use super::terminal::DEFAULT_SIZE;
 use super::trail::{self, Trail};
 use super::{port, shell};
 use crate::agent::host::users::SsmUser;
+use crate::agent::parameter_store::look_up;
 use crate::agent::transcript::{About, Target, Transcript};
 use crate::protocol::wire::TerminalSize;
 use crate::protocol::wire::control::StartSession;
@@ -165,7 +165,7 @@ async fn resolve(session: &Session) -> Result<SessionDocument, String> {
         .references(values)
         .map_err(|error| in_one_line(&error))?;
     let store = session.context.settings.parameters.as_deref();
-    let stored = parameters::look_up(store, &names).await?;
+    let stored = look_up(store, &names).await?;
     document
         .resolve_with(values, &stored)
         .map_err(|error| in_one_line(&error))

@@ -131,6 +131,24 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message of a control channel: without a sequence number, flags and payload type.
+    pub fn of_control_channel(
+        message_type: MessageType,
+        id: MessageId,
+        created_ms: u64,
+        payload: Bytes,
+    ) -> Self {
+        Self {
+            message_type,
+            created_ms,
+            sequence_number: 0,
+            flags: 0,
+            id,
+            payload_type: PayloadType::None,
+            payload,
+        }
+    }
+
     /// Encodes the message, digest included.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(PAYLOAD_OFFSET + self.payload.len());

@@ -19,7 +19,8 @@ use serde_json::{Map, Value};
 pub use command::CommandProperties;
 pub use parameter::ParameterDefinition;
 pub use preferences::{Preferences, ShellProfile};
-pub use stored::{StoredParameter, StoredParameters};
+pub use stored::{StoredParameter, StoredParameters, names as stored_names};
+pub use template::{as_text, fill};
 
 /// The only schema version of session documents.
 pub const SCHEMA_VERSION: &str = "1.0";
@@ -145,8 +146,8 @@ impl SessionDocument {
             }
         }
         Ok(Self {
-            inputs: stored.fill(&template::fill(&self.inputs, &values))?,
-            properties: stored.fill(&template::fill(&self.properties, &values))?,
+            inputs: stored.fill(&fill(&self.inputs, &values))?,
+            properties: stored.fill(&fill(&self.properties, &values))?,
             parameters: BTreeMap::new(),
             ..self.clone()
         })
@@ -163,7 +164,7 @@ impl SessionDocument {
             stored::names(value, &mut names);
         }
         for template in [&self.inputs, &self.properties] {
-            stored::names(&template::fill(template, &values), &mut names);
+            stored::names(&fill(template, &values), &mut names);
         }
         Ok(names.into_iter().collect())
     }
@@ -188,7 +189,9 @@ impl SessionDocument {
     }
 }
 
-fn is_parameter_name(name: &str) -> bool {
+/// Whether `{{ name }}` can stand for a parameter of this name; letters and digits, as in the
+/// reference.
+pub fn is_parameter_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric())
 }
 

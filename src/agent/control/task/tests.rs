@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::agent::control::handle::{PING_INTERVAL, PONG_TIMEOUT};
-use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::TaskAcknowledge;
+use crate::protocol::wire::{MessageId, MessageType, SessionId};
 use crate::transport::websocket::{Socket, accept_upgraded};
 
 #[tokio::test(start_paused = true)]
@@ -88,20 +88,40 @@ async fn garbage_is_dropped_and_the_channel_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn job_is_refused_with_an_answer() {
+async fn messages_about_commands_go_both_ways() {
+    let mut world = World::start(0);
+    assert!(!*world.handle.connections.borrow_and_update());
+    let early = service_message(MessageType::AgentJobAck, "early".into());
+    world.handle.answers.send(early).await.unwrap();
+    let mut gateway = world.accept().await;
+
+    gateway.say(MessageType::AgentJob, "job").await;
+    let job = world.handle.jobs.recv().await.unwrap();
+    let answer = service_message(MessageType::AgentJobReply, "reply".into());
+    world.handle.answers.send(answer.clone()).await.unwrap();
+
+    assert_eq!(job.payload, "job");
+    assert!(*world.handle.connections.borrow_and_update());
+    assert_eq!(gateway.hear().await.payload, "early");
+    assert_eq!(gateway.hear().await, answer);
+    drop(gateway);
+    let mut _next = world.accept().await;
+    world.handle.connections.changed().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_nobody_takes_do_not_hold_up_the_channel() {
     let mut world = World::start(0);
     let mut gateway = world.accept().await;
 
+    for _ in 0..2 * JOBS {
+        gateway.say(MessageType::AgentJob, "{}").await;
+    }
     gateway
-        .say(
-            MessageType::AgentJob,
-            r#"{"JobId":"j","Topic":"aws.ssm.sendCommand.x"}"#,
-        )
+        .say(MessageType::ChannelClosed, r#"{"SessionId":"a-1"}"#)
         .await;
 
-    let answer = gateway.hear().await;
-    assert_eq!(answer.message_type, MessageType::AgentJobAck);
-    assert!(String::from_utf8_lossy(&answer.payload).contains("\"statusCode\":\"51403\""));
+    assert!(world.handle.instructions.recv().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,4 +429,9 @@ fn start_message(session: &str) -> String {
 
 fn result(session: &str) -> TaskComplete {
     TaskComplete::new(session, "mi-1", TaskStatus::Success, "")
+}
+
+fn service_message(message_type: MessageType, payload: Bytes) -> Message {
+    let id = MessageId::from(uuid::Uuid::new_v4());
+    Message::of_control_channel(message_type, id, 1_700_000_000_000, payload)
 }

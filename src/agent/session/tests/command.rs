@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::harness::{World, id, is_running, soon, until_gone};
-use crate::agent::session::{Lookup, ParameterStore, Settings};
+use crate::agent::parameter_store::{Lookup, ParameterStore};
+use crate::agent::session::Settings;
 use crate::agent::transcript::{self, Transcript};
 use crate::protocol::wire::control::SessionState;
 use crate::protocol::wire::session_document::StoredParameter;

@@ -84,7 +84,10 @@ impl StoredParameters {
     }
 
     /// `value` with the values of these parameters in the place of their markers.
-    pub(super) fn fill(&self, value: &Value) -> Result<Value, DocumentError> {
+    ///
+    /// # Errors
+    /// [`DocumentError::ListAsText`].
+    pub fn fill(&self, value: &Value) -> Result<Value, DocumentError> {
         Ok(match value {
             Value::String(text) => Value::String(self.fill_text(text)?),
             Value::Array(items) => {
@@ -135,7 +138,7 @@ impl StoredParameters {
 }
 
 /// Adds the names that the strings in `value` refer to.
-pub(super) fn names(value: &Value, found: &mut BTreeSet<String>) {
+pub fn names(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::String(text) => {
             let mut rest = text.as_str();

@@ -12,7 +12,7 @@
 use serde_json::{Map, Value};
 
 /// `value` with the values of `parameters` in the place of their markers.
-pub(super) fn fill(value: &Value, parameters: &Map<String, Value>) -> Value {
+pub fn fill(value: &Value, parameters: &Map<String, Value>) -> Value {
     match value {
         Value::String(text) => fill_text(text, parameters),
         Value::Array(items) => items.iter().map(|item| fill(item, parameters)).collect(),
@@ -62,7 +62,7 @@ fn marker_at<'a, 't>(
 }
 
 /// A value as text: a string as it is, anything else as JSON.
-pub(super) fn as_text(value: &Value) -> String {
+pub fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -1,4 +1,4 @@
-//! Values of Parameter Store for session documents.
+//! Values of Parameter Store for documents.
 
 use std::error::Error;
 use std::fmt;
@@ -24,8 +24,11 @@ pub trait ParameterStore: fmt::Debug + Send + Sync {
     fn get<'a>(&'a self, names: &'a [String]) -> Lookup<'a>;
 }
 
-/// Gets everything that a document refers to; the error is the text for the person.
-pub(super) async fn look_up(
+/// Gets everything that a document refers to.
+///
+/// # Errors
+/// A text for the person.
+pub async fn look_up(
     store: Option<&dyn ParameterStore>,
     names: &[String],
 ) -> Result<StoredParameters, String> {

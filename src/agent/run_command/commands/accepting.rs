@@ -1,0 +1,350 @@
+//! Taking a job: reading it, looking up what it refers to, keeping it, answering.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::timeout;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::super::document::{Document, Refusal};
+use super::super::report;
+use super::super::runner::blocking;
+use super::super::settings::Settings;
+use super::super::state::{
+    CloudWatchConfig, Configuration, DocumentInformation, DocumentState, IoConfig, MESSAGE_GATEWAY,
+    SEND_COMMAND, StepState,
+};
+use super::super::steps::without_colons;
+use super::Commands;
+use crate::agent::parameter_store::look_up;
+use crate::protocol::wire::command::{CancelCommand, SendCommand, Status};
+use crate::protocol::wire::job::{CommandId, Job, JobAnswer, Subject, iso_8601};
+use crate::protocol::wire::session_document::StoredParameters;
+use crate::protocol::wire::{DecodeError, Message, MessageId};
+
+/// What looking up parameters may take, so that a job is answered.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A job that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub(super) job_id: String,
+    pub(super) command: CommandId,
+    /// The message that brought it.
+    pub(super) id: MessageId,
+    pub(super) created_ms: u64,
+}
+
+/// A command that can be kept.
+pub(super) struct Draft {
+    state: DocumentState,
+}
+
+/// Why a command cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejected {
+    #[error(transparent)]
+    Unreadable(#[from] DecodeError),
+    #[error("encountered error while parsing input - {0}")]
+    Document(#[from] Refusal),
+    #[error("{0}")]
+    Parameters(String),
+    #[error("the command is {got:?}, the job is for {expected}")]
+    OtherCommand { got: String, expected: CommandId },
+}
+
+impl Commands {
+    /// Takes or refuses a job.
+    pub(super) async fn handle_job(&mut self, message: &Message) {
+        let job = match Job::decode(&message.payload) {
+            Ok(job) => job,
+            Err(error) => {
+                warn!(%error, "a job is not understood");
+                if let Some(job_id) = Job::find_id(&message.payload) {
+                    self.refuse_unreadable(message, job_id, &error).await;
+                }
+                return;
+            }
+        };
+        let command = match CommandId::of_job(&job.job_id) {
+            Ok(command) => command,
+            Err(error) => {
+                warn!(%error, "a job is not understood");
+                self.refuse_unreadable(message, job.job_id, &error).await;
+                return;
+            }
+        };
+        let arrival = Arrival {
+            command,
+            id: message.id,
+            created_ms: message.created_ms,
+            job_id: job.job_id.clone(),
+        };
+        match job.subject() {
+            _ if self.settings.in_container => {
+                self.answer(&arrival, JobAnswer::ContainerNotSupported);
+            }
+            Some(Subject::Send) => self.handle_send(&arrival, &job.content).await,
+            Some(Subject::Cancel) => self.handle_cancel(&arrival, &job.content).await,
+            None => self.answer(&arrival, JobAnswer::UnexpectedDocumentType),
+        }
+    }
+
+    /// Answers a job of which no more than its id is known; one that is no id names nobody.
+    async fn refuse_unreadable(&mut self, message: &Message, job_id: String, why: &DecodeError) {
+        let Ok(command) = CommandId::of_job(&job_id).or_else(|_| CommandId::new("unknown")) else {
+            return;
+        };
+        let arrival = Arrival {
+            command,
+            id: message.id,
+            created_ms: message.created_ms,
+            job_id,
+        };
+        self.refuse(&arrival, &why.to_string()).await;
+    }
+
+    async fn handle_send(&mut self, arrival: &Arrival, content: &str) {
+        let command = &arrival.command;
+        if self.resolving.contains(command) {
+            // Its answer comes.
+            return;
+        }
+        if self.is_known(command).await {
+            info!(%command, "the command is known already");
+            self.answer(arrival, JobAnswer::DuplicateCommand);
+            return;
+        }
+        if self.queue.len() >= self.settings.queue {
+            warn!(%command, limit = self.settings.queue, "too many commands wait");
+            self.answer(arrival, JobAnswer::ProcessorBufferFull);
+            return;
+        }
+        let read = read(arrival, content);
+        let (send, document) = match read {
+            Ok(read) => read,
+            Err(rejected) => return self.handle_draft(arrival, Err(rejected)).await,
+        };
+        let names = document.references(&send.parameters);
+        let settings = Arc::clone(&self.settings);
+        if names.is_empty() {
+            let stored = StoredParameters::default();
+            let draft = draft(&settings, arrival, &send, &document, &stored);
+            return self.handle_draft(arrival, draft).await;
+        }
+        self.resolving.insert(command.clone());
+        let (arrival, parameters) = (arrival.clone(), self.parameters.clone());
+        self.lookups.spawn(async move {
+            let looked_up = timeout(LOOKUP_PATIENCE, look_up(parameters.as_deref(), &names)).await;
+            let stored = looked_up.unwrap_or_else(|_| {
+                let (names, seconds) = (names.join(", "), LOOKUP_PATIENCE.as_secs());
+                Err(format!(
+                    "Parameter Store did not answer for {names} within {seconds} s"
+                ))
+            });
+            let drafted = stored
+                .map_err(Rejected::Parameters)
+                .and_then(|stored| draft(&settings, &arrival, &send, &document, &stored));
+            (arrival, drafted)
+        });
+    }
+
+    async fn is_known(&self, command: &CommandId) -> bool {
+        let is_here = self.running.contains_key(command)
+            || self.queue.iter().any(|(waiting, _)| waiting == command);
+        let (journal, asked) = (self.runner.journal.clone(), command.clone());
+        is_here
+            || blocking(move || Ok(journal.knows(&asked)))
+                .await
+                .unwrap_or(false)
+    }
+
+    /// Keeps a command and answers its job.
+    pub(super) async fn handle_draft(&mut self, arrival: &Arrival, draft: Result<Draft, Rejected>) {
+        let command = &arrival.command;
+        let state = match draft {
+            Ok(draft) => draft.state,
+            Err(rejected) => {
+                warn!(%command, error = %rejected, "the command cannot be run");
+                return self.refuse(arrival, &rejected.to_string()).await;
+            }
+        };
+        let (journal, id, kept) = (self.runner.journal.clone(), command.clone(), state.clone());
+        if let Err(error) = blocking(move || journal.accept(&id, &kept)).await {
+            warn!(%command, %error, "the command cannot be kept on disk");
+            self.answer(arrival, JobAnswer::InvalidDocument);
+            return;
+        }
+        info!(%command, document = state.document_information.document_name, "command accepted");
+        self.answer(arrival, JobAnswer::Successful);
+        self.queue.push_back((command.clone(), state));
+        self.start_waiting();
+    }
+
+    /// Refuses a command and says why. The reference keeps the reason to itself.
+    async fn refuse(&mut self, arrival: &Arrival, why: &str) {
+        self.answer(arrival, JobAnswer::ParseError);
+        let result = report::not_run(&arrival.job_id, Status::Failed, why);
+        self.keep_and_send(Uuid::new_v4(), result).await;
+    }
+
+    async fn handle_cancel(&mut self, arrival: &Arrival, content: &str) {
+        let target = CancelCommand::decode(content)
+            .and_then(|cancel| CommandId::of_job(&cancel.cancel_message_id));
+        let target = match target {
+            Ok(target) => target,
+            Err(error) => {
+                warn!(%error, "a cancellation is not understood");
+                self.answer(arrival, JobAnswer::ParseError);
+                return;
+            }
+        };
+        self.answer(arrival, JobAnswer::Successful);
+        if let Some(running) = self.running.get(&target) {
+            info!(command = %target, "command is cancelled");
+            running.cancel();
+        } else if let Some(at) = self
+            .queue
+            .iter()
+            .position(|(waiting, _)| *waiting == target)
+        {
+            if let Some((command, state)) = self.queue.remove(at) {
+                info!(%command, "command is cancelled before it began");
+                self.cancel_waiting(&command, state).await;
+            }
+        } else {
+            info!(command = %target, "command to cancel is not here");
+        }
+    }
+
+    /// The reference leaves the service without a word of such a command.
+    async fn cancel_waiting(&mut self, command: &CommandId, mut state: DocumentState) {
+        for step in &mut state.instance_plugins_information {
+            step.result.plugin_id.clone_from(&step.id);
+            step.result.plugin_name.clone_from(&step.name);
+            step.result.code = 1;
+            step.result.end(Status::Cancelled);
+        }
+        report::conclude(&mut state);
+        let id = Uuid::parse_str(&state.document_information.final_reply_id);
+        let id = id.unwrap_or_else(|_| Uuid::new_v4());
+        self.keep_and_send(id, report::at_end(&state)).await;
+        let (journal, ended) = (self.runner.journal.clone(), command.clone());
+        if let Err(error) = blocking(move || journal.finish(&ended)).await {
+            warn!(%command, %error, "the state of a cancelled command cannot be deleted");
+        }
+    }
+}
+
+fn read(arrival: &Arrival, content: &str) -> Result<(SendCommand, Document), Rejected> {
+    let send = SendCommand::decode(content)?;
+    if send.command_id != arrival.command.as_str() {
+        return Err(Rejected::OtherCommand {
+            got: send.command_id,
+            expected: arrival.command.clone(),
+        });
+    }
+    let document = Document::read(&send.document_content)?;
+    Ok((send, document))
+}
+
+/// Makes the state of a new command.
+fn draft(
+    settings: &Settings,
+    arrival: &Arrival,
+    send: &SendCommand,
+    document: &Document,
+    stored: &StoredParameters,
+) -> Result<Draft, Rejected> {
+    let command = &arrival.command;
+    let folder = settings.orchestration().join(command.as_str());
+    let key_prefix = join(&[
+        &send.output_s3_key_prefix,
+        command.as_str(),
+        &settings.node_id,
+    ]);
+    let steps = document.resolve(&send.parameters, stored)?;
+    let steps = steps.into_iter().map(|step| StepState {
+        configuration: Configuration {
+            settings: step.settings,
+            properties: step.properties,
+            output_s3_key_prefix: join(&[&key_prefix, &without_colons(&step.plugin)]),
+            output_s3_bucket_name: send.output_s3_bucket_name.clone(),
+            orchestration_directory: folder.join(&step.id).display().to_string(),
+            message_id: arrival.job_id.clone(),
+            book_keeping_file_name: command.to_string(),
+            plugin_name: step.plugin.clone(),
+            plugin_id: step.id.clone(),
+            preconditions: step.preconditions,
+            is_precondition_enabled: document.has_preconditions(),
+            upstream_service_name: MESSAGE_GATEWAY.into(),
+            ..Configuration::default()
+        },
+        name: step.plugin,
+        id: step.id,
+        ..StepState::default()
+    });
+    let now = Timestamp::now();
+    let state = DocumentState {
+        document_information: DocumentInformation {
+            document_id: command.to_string(),
+            command_id: command.to_string(),
+            instance_id: settings.node_id.clone(),
+            message_id: arrival.job_id.clone(),
+            run_id: format!(
+                "{}.{:03}Z",
+                now.strftime("%Y-%m-%dT%H-%M-%S"),
+                now.subsec_millisecond()
+            ),
+            created_date: iso_8601(arrival.created_ms),
+            document_name: send.document_name.clone(),
+            final_reply_id: Uuid::new_v4().to_string(),
+            ..DocumentInformation::default()
+        },
+        document_type: SEND_COMMAND.into(),
+        schema_version: document.schema_version().to_owned(),
+        instance_plugins_information: steps.collect(),
+        io_config: IoConfig {
+            orchestration_directory: folder.display().to_string(),
+            output_s3_bucket_name: send.output_s3_bucket_name.clone(),
+            output_s3_key_prefix: key_prefix,
+            cloud_watch_config: cloud_watch(settings, command, send),
+        },
+        upstream_service_name: MESSAGE_GATEWAY.into(),
+        ..DocumentState::default()
+    };
+    Ok(Draft { state })
+}
+
+/// Joins parts of a key; an empty one leaves no slash.
+fn join(parts: &[&str]) -> String {
+    let parts = parts.iter().map(|part| part.trim_matches('/'));
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join("/")
+}
+
+/// The log group that was named, or one after the document.
+fn cloud_watch(settings: &Settings, command: &CommandId, send: &SendCommand) -> CloudWatchConfig {
+    let is_wanted = matches!(
+        send.cloud_watch_output_enabled.as_str(),
+        "1" | "t" | "T" | "TRUE" | "true" | "True"
+    );
+    if !is_wanted {
+        return CloudWatchConfig::default();
+    }
+    let group = match send.cloud_watch_log_group_name.as_str() {
+        "" => format!("/aws/ssm/{}", send.document_name),
+        named => named.to_owned(),
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
+    CloudWatchConfig {
+        log_group_name: group
+            .chars()
+            .map(|c| if allowed(c) { c } else { '.' })
+            .collect(),
+        log_stream_prefix: format!("{command}/{}", settings.node_id),
+        ..CloudWatchConfig::default()
+    }
+}

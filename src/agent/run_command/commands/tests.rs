@@ -1,0 +1,671 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::agent::parameter_store::{Lookup, ParameterStore};
+use crate::agent::run_command::{Channels, Settings, run};
+use crate::protocol::wire::command::{CancelCommand, Report, SendCommand, Status};
+use crate::protocol::wire::job::{
+    CANCEL_TOPIC, CommandId, Job, JobAck, JobAnswer, JobReply, JobReplyAck, SEND_TOPIC,
+};
+use crate::protocol::wire::session_document::StoredParameter;
+use crate::protocol::wire::{Message, MessageId, MessageType};
+
+/// An agent's commands and the gateway's end of them.
+struct Agent {
+    settings: Settings,
+    jobs: mpsc::Sender<Message>,
+    answers: mpsc::Receiver<Message>,
+    connections: watch::Sender<bool>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    /// Acknowledge replies as they come.
+    acknowledges: bool,
+}
+
+impl Agent {
+    fn start(settings: Settings) -> Self {
+        let (jobs, taken) = mpsc::channel(256);
+        let (answer, answers) = mpsc::channel(256);
+        let (connections, seen) = watch::channel(true);
+        let cancel = CancellationToken::new();
+        let channels = Channels {
+            jobs: taken,
+            answers: answer,
+            connections: seen,
+        };
+        let store: Arc<dyn ParameterStore> = Arc::new(Store);
+        let task = run(settings.clone(), channels, Some(store), cancel.clone());
+        Self {
+            settings,
+            jobs,
+            answers,
+            connections,
+            cancel,
+            task: tokio::spawn(task),
+            acknowledges: true,
+        }
+    }
+
+    /// As if it were killed: nothing more is done by this process.
+    async fn kill(self) -> Settings {
+        self.task.abort();
+        let _ = self.task.await;
+        self.settings
+    }
+
+    async fn stop(self) -> Settings {
+        self.cancel.cancel();
+        self.task.await.unwrap();
+        self.settings
+    }
+
+    async fn send(&self, command: &CommandId, document: Value, parameters: Value) {
+        let content = SendCommand {
+            parameters: parameters.as_object().unwrap().clone(),
+            document_content: document,
+            command_id: command.to_string(),
+            document_name: "Test".into(),
+            output_s3_key_prefix: String::new(),
+            output_s3_bucket_name: String::new(),
+            cloud_watch_log_group_name: String::new(),
+            cloud_watch_output_enabled: "false".into(),
+        };
+        self.send_job(command, SEND_TOPIC, content.encode()).await;
+    }
+
+    async fn send_lines(&self, command: &CommandId, lines: &[&str]) {
+        self.send(command, script(lines), json!({})).await;
+    }
+
+    async fn cancel_command(&self, command: &CommandId) {
+        let content = CancelCommand {
+            cancel_message_id: command.job_on("mi-1"),
+        };
+        self.send_job(&id(), CANCEL_TOPIC, content.encode()).await;
+    }
+
+    async fn send_job(&self, command: &CommandId, topic: &str, content: String) {
+        let job = Job {
+            content,
+            job_id: command.job_on("mi-1"),
+            topic: topic.into(),
+            schema_version: 1,
+        };
+        self.pass(MessageType::AgentJob, job.encode()).await;
+    }
+
+    async fn pass(&self, message_type: MessageType, payload: bytes::Bytes) {
+        let id = MessageId::from(Uuid::new_v4());
+        let message = Message::of_control_channel(message_type, id, 1_700_000_000_000, payload);
+        self.jobs.send(message).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Message {
+        let next = tokio::time::timeout(Duration::from_secs(60), self.answers.recv());
+        next.await.expect("an answer within a minute").unwrap()
+    }
+
+    /// The answer to the next job.
+    async fn answer(&mut self) -> JobAnswer {
+        loop {
+            let message = self.next().await;
+            if message.message_type == MessageType::AgentJobAck {
+                return JobAck::decode(&message.payload).unwrap().answer();
+            }
+        }
+    }
+
+    /// The next reply, with its id.
+    async fn reply(&mut self) -> (String, String, Report) {
+        loop {
+            let message = self.next().await;
+            if message.message_type != MessageType::AgentJobReply {
+                continue;
+            }
+            let reply = JobReply::decode(&message.payload).unwrap();
+            if self.acknowledges {
+                let ack = JobReplyAck {
+                    job_id: reply.job_id.clone(),
+                    acknowledged_message_id: message.id.to_string(),
+                };
+                self.pass(MessageType::AgentJobReplyAck, ack.encode()).await;
+            }
+            let report = Report::decode(&reply.content).unwrap();
+            return (message.id.to_string(), reply.job_id, report);
+        }
+    }
+
+    /// The final reply about a command.
+    async fn ended(&mut self, command: &CommandId) -> Report {
+        loop {
+            let (_, job, report) = self.reply().await;
+            if job == command.job_on("mi-1") && report.document_status != Status::InProgress {
+                return report;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Store;
+
+impl ParameterStore for Store {
+    fn get<'a>(&'a self, names: &'a [String]) -> Lookup<'a> {
+        Box::pin(async move {
+            let known = names.iter().filter(|name| *name != "missing");
+            Ok(known
+                .map(|name| StoredParameter {
+                    name: name.clone(),
+                    kind: "String".into(),
+                    value: format!("<{name}>"),
+                    ..StoredParameter::default()
+                })
+                .collect())
+        })
+    }
+}
+
+fn id() -> CommandId {
+    CommandId::new(Uuid::new_v4().to_string()).unwrap()
+}
+
+fn script(lines: &[&str]) -> Value {
+    steps(&[("only", json!({"runCommand": lines}))])
+}
+
+fn steps(steps: &[(&str, Value)]) -> Value {
+    let steps = steps.iter().map(
+        |(name, inputs)| json!({"action": "aws:runShellScript", "name": name, "inputs": inputs}),
+    );
+    json!({"schemaVersion": "2.2", "mainSteps": steps.collect::<Vec<_>>()})
+}
+
+fn new_settings() -> (tempfile::TempDir, Settings) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        reboot: vec!["true".into()],
+        ..Settings::new(folder.path().join("mi-1"), "mi-1")
+    };
+    (folder, settings)
+}
+
+/// Files below the folder, but for those of output.
+fn left(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for place in [
+        "document/state/pending",
+        "document/state/current",
+        "replies_mgs",
+    ] {
+        for entry in std::fs::read_dir(folder.join(place)).unwrap() {
+            found.push(entry.unwrap().path());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn command_is_acknowledged_run_and_reported() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    let command = id();
+
+    agent
+        .send_lines(&command, &["echo hi", "echo oh >&2", "exit 3"])
+        .await;
+
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
+    let (_, job, first) = agent.reply().await;
+    assert_eq!(job, command.job_on("mi-1"));
+    assert_eq!(
+        (first.document_status, first.runtime_status),
+        (Status::InProgress, None)
+    );
+    let report = agent.ended(&command).await;
+    assert_eq!(report.document_status, Status::Failed);
+    let step = &report.runtime_status.unwrap()["only"];
+    assert_eq!((step.code, step.name.as_str()), (3, "aws:runShellScript"));
+    assert_eq!(step.standard_output, "hi\n");
+    assert_eq!(
+        step.standard_error,
+        "oh\nfailed to run commands: exit status 3"
+    );
+    assert_eq!(
+        step.output,
+        "hi\n\n----------ERROR-------\noh\nfailed to run commands: exit status 3"
+    );
+    let settings = agent.stop().await;
+    // The acknowledgement may still have been on its way.
+    assert!(left(&settings.directory).len() <= 1);
+}
+
+#[tokio::test]
+async fn steps_are_reported_one_by_one_and_failures_do_not_stop_them() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    let command = id();
+    let document = steps(&[
+        ("one", json!({"runCommand": ["exit 1"]})),
+        ("two", json!({"runCommand": ["echo two"]})),
+    ]);
+
+    agent.send(&command, document, json!({})).await;
+    agent.reply().await;
+    let (_, _, one) = agent.reply().await;
+    let (_, _, two) = agent.reply().await;
+    let last = agent.ended(&command).await;
+
+    assert_eq!(one.runtime_status.unwrap()["one"].status, Status::Failed);
+    assert_eq!(two.runtime_status.unwrap()["two"].standard_output, "two\n");
+    assert_eq!(last.document_status, Status::Failed);
+    assert!(last.runtime_status.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn inputs_and_exit_codes_end_a_document_as_they_say() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    for (first, status, second, third) in [
+        (
+            json!({"runCommand": ["exit 1"], "onFailure": "exit"}),
+            Status::Failed,
+            "Skipped",
+            "Success",
+        ),
+        (
+            json!({"runCommand": ["exit 1"], "onFailure": "successAndExit"}),
+            Status::Success,
+            "Skipped",
+            "Success",
+        ),
+        (
+            json!({"runCommand": ["exit 0"], "onSuccess": "exit"}),
+            Status::Success,
+            "Skipped",
+            "Success",
+        ),
+        (
+            json!({"runCommand": ["exit 168"]}),
+            Status::Success,
+            "Skipped",
+            "Success",
+        ),
+        (
+            json!({"runCommand": ["exit 169"]}),
+            Status::Failed,
+            "Skipped",
+            "Success",
+        ),
+        (
+            json!({"runCommand": ["exit 0"], "onFailure": "exit"}),
+            Status::Success,
+            "Success",
+            "Success",
+        ),
+    ] {
+        let command = id();
+        let document = steps(&[
+            ("a", first.clone()),
+            ("b", json!({"runCommand": ["true"]})),
+            ("c", json!({"runCommand": ["true"], "finallyStep": true})),
+        ]);
+        agent.send(&command, document, json!({})).await;
+        let mut seen = std::collections::BTreeMap::new();
+        let last = loop {
+            let (_, _, report) = agent.reply().await;
+            for (name, step) in report.runtime_status.clone().unwrap_or_default() {
+                seen.insert(name, step.status.as_str().to_owned());
+            }
+            if report.document_status != Status::InProgress {
+                break report.document_status;
+            }
+        };
+        assert_eq!(last, status, "{first}");
+        assert_eq!(
+            (seen["b"].as_str(), seen["c"].as_str()),
+            (second, third),
+            "{first}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn same_command_runs_once() {
+    let (folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    let command = id();
+    let proof = folder.path().join("proof");
+    let line = format!("echo x >> {}", proof.display());
+
+    agent.send_lines(&command, &[&line]).await;
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
+    agent.send_lines(&command, &[&line]).await;
+    assert_eq!(agent.answer().await, JobAnswer::DuplicateCommand);
+    let settings = agent.stop().await;
+    let mut agent = Agent::start(settings);
+    agent.ended(&command).await;
+    agent.send_lines(&command, &[&line]).await;
+    assert_eq!(agent.answer().await, JobAnswer::DuplicateCommand);
+
+    assert_eq!(std::fs::read_to_string(proof).unwrap(), "x\n");
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_be_run_are_refused_with_the_reason() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    for (document, parameters, reason) in [
+        (
+            json!({"schemaVersion": "9"}),
+            json!({}),
+            "schema version 9 is not supported",
+        ),
+        (json!("text"), json!({}), "document must be an object"),
+        (
+            script(&["{{ssm:missing}}"]),
+            json!({}),
+            "Input contains invalid parameters [missing]",
+        ),
+        (
+            json!({"schemaVersion": "2.2", "parameters": {"p": {"type": "String", "allowedPattern": "^a$"}},
+                "mainSteps": [{"action": "x", "name": "s"}]}),
+            json!({"p": "b"}),
+            "parameter p is not allowed",
+        ),
+    ] {
+        let command = id();
+        agent.send(&command, document, parameters).await;
+        assert_eq!(agent.answer().await, JobAnswer::ParseError, "{reason}");
+        let report = agent.ended(&command).await;
+        assert_eq!(report.document_status, Status::Failed);
+        assert!(
+            report.document_trace_output.contains(reason),
+            "{}",
+            report.document_trace_output
+        );
+    }
+    agent.send_job(&id(), "aws.ssm.novelty", "{}".into()).await;
+    assert_eq!(agent.answer().await, JobAnswer::UnexpectedDocumentType);
+    agent.send_job(&id(), SEND_TOPIC, "garbage".into()).await;
+    assert_eq!(agent.answer().await, JobAnswer::ParseError);
+    agent.pass(MessageType::AgentJob, "garbage".into()).await;
+    agent
+        .pass(MessageType::AgentJob, r#"{"JobId":"aws.ssm.c.i"}"#.into())
+        .await;
+    assert_eq!(agent.answer().await, JobAnswer::ParseError);
+}
+
+#[tokio::test]
+async fn values_of_parameter_store_are_put_in() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    let command = id();
+
+    agent.send_lines(&command, &["echo '{{ssm:name}}'"]).await;
+
+    let report = agent.ended(&command).await;
+    assert_eq!(
+        report.runtime_status.unwrap()["only"].standard_output,
+        "<name>\n"
+    );
+}
+
+#[tokio::test]
+async fn as_many_run_at_once_as_may_and_more_than_may_wait_are_told() {
+    let (folder, settings) = new_settings();
+    let settings = Settings {
+        workers: 2,
+        queue: 1,
+        ..settings
+    };
+    let mut agent = Agent::start(settings);
+    let gate = folder.path().join("gate");
+    let line = format!("while [ ! -e {} ]; do sleep 0.05; done", gate.display());
+    let commands = [id(), id(), id(), id()];
+
+    let mut answers = Vec::new();
+    for command in &commands {
+        agent.send_lines(command, &[&line]).await;
+        answers.push(agent.answer().await);
+    }
+
+    assert_eq!(answers[..3], [JobAnswer::Successful; 3]);
+    assert_eq!(answers[3], JobAnswer::ProcessorBufferFull);
+    std::fs::write(&gate, "").unwrap();
+    let mut ended = 0;
+    while ended < 3 {
+        let (_, _, report) = agent.reply().await;
+        ended += usize::from(report.document_status == Status::Success);
+    }
+    agent.send_lines(&commands[3], &["true"]).await;
+    assert_eq!(
+        agent.ended(&commands[3]).await.document_status,
+        Status::Success
+    );
+}
+
+#[tokio::test]
+async fn running_and_waiting_commands_can_be_cancelled() {
+    let (_folder, settings) = new_settings();
+    let settings = Settings {
+        workers: 1,
+        ..settings
+    };
+    let mut agent = Agent::start(settings);
+    let (running, waiting) = (id(), id());
+    let document = steps(&[
+        ("one", json!({"runCommand": ["sleep 60"]})),
+        ("two", json!({"runCommand": ["true"]})),
+    ]);
+    agent.send(&running, document, json!({})).await;
+    agent.answer().await;
+    agent.send_lines(&waiting, &["true"]).await;
+    agent.answer().await;
+
+    agent.cancel_command(&waiting).await;
+    assert_eq!(
+        agent.ended(&waiting).await.document_status,
+        Status::Cancelled
+    );
+    agent.cancel_command(&running).await;
+    let (_, _, one) = loop {
+        let reply = agent.reply().await;
+        if reply.2.runtime_status.is_some() {
+            break reply;
+        }
+    };
+    assert_eq!(one.runtime_status.unwrap()["one"].status, Status::Cancelled);
+    let (_, _, two) = agent.reply().await;
+    let two = two.runtime_status.unwrap()["two"].clone();
+    assert_eq!((two.status, two.code), (Status::Cancelled, 1));
+    assert_eq!(
+        agent.ended(&running).await.document_status,
+        Status::Cancelled
+    );
+    agent.cancel_command(&id()).await;
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
+}
+
+#[tokio::test]
+async fn reply_that_nobody_acknowledged_is_sent_by_the_next_agent() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    agent.acknowledges = false;
+    let command = id();
+    agent.send_lines(&command, &["echo hi"]).await;
+    let first = loop {
+        let (id, _, report) = agent.reply().await;
+        if report.document_status == Status::Success {
+            break id;
+        }
+    };
+    let repeated = agent.reply().await.0;
+    assert_eq!(first, repeated);
+
+    let settings = agent.stop().await;
+    let mut agent = Agent::start(settings);
+    let (id, _, report) = agent.reply().await;
+
+    assert_eq!((id, report.document_status), (first, Status::Success));
+}
+
+#[tokio::test]
+async fn replies_wait_for_a_connection() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    agent.connections.send_replace(false);
+    let command = id();
+    agent.send_lines(&command, &["true"]).await;
+    agent.reply().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(agent.answers.try_recv().is_err());
+
+    agent.connections.send_replace(true);
+
+    assert_eq!(agent.ended(&command).await.document_status, Status::Success);
+}
+
+#[tokio::test]
+async fn script_that_asks_for_a_reboot_runs_again_after_it() {
+    let (folder, settings) = new_settings();
+    let asked = folder.path().join("asked");
+    let settings = Settings {
+        reboot: vec!["touch".into(), asked.clone().into()],
+        ..settings
+    };
+    let mut agent = Agent::start(settings);
+    let command = id();
+    let done = folder.path().join("done");
+    let line = format!(
+        "if [ -e {0} ]; then echo after; else touch {0}; echo before; exit 194; fi",
+        done.display()
+    );
+    agent.send_lines(&command, &[&line]).await;
+    assert_eq!(
+        agent.ended(&command).await.document_status,
+        Status::SuccessAndReboot
+    );
+    let waiting = id();
+    agent.send_lines(&waiting, &["echo later"]).await;
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
+    while !asked.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    // The agent alone starts anew: the reboot is still to come.
+    let agent = Agent::start(agent.kill().await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let settings = agent.kill().await;
+    let state = settings
+        .directory
+        .join("document/state/current")
+        .join(command.as_str());
+    let text = std::fs::read_to_string(&state).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(text.contains(boot.trim()));
+    // The host starts anew.
+    std::fs::write(&state, text.replace(boot.trim(), "an earlier boot")).unwrap();
+    let mut agent = Agent::start(settings);
+
+    let report = agent.ended(&command).await;
+    assert_eq!(report.document_status, Status::Success);
+    let step = &report.runtime_status.unwrap()["only"];
+    assert_eq!(step.standard_output, "before\nafter\n");
+    assert_eq!(agent.ended(&waiting).await.document_status, Status::Success);
+}
+
+#[tokio::test]
+async fn command_that_ends_its_agent_each_time_is_given_up() {
+    let (_folder, settings) = new_settings();
+    let settings = Settings {
+        start_limit: 3,
+        ..settings
+    };
+    let agent = Agent::start(settings);
+    let command = id();
+    agent.send_lines(&command, &["sleep 5"]).await;
+    let state = agent
+        .settings
+        .directory
+        .join("document/state/current")
+        .join(command.as_str());
+    while !state.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut settings = agent.kill().await;
+    for count in 1..3 {
+        let mut written: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+        written["DocumentInformation"]["RunCount"] = json!(count);
+        std::fs::write(&state, written.to_string()).unwrap();
+        if count < 2 {
+            settings = Agent::start(settings).kill().await;
+        }
+    }
+
+    let mut agent = Agent::start(settings);
+
+    let report = agent.ended(&command).await;
+    assert_eq!(report.document_status, Status::Failed);
+    assert!(
+        report.document_trace_output.contains("3 times"),
+        "{}",
+        report.document_trace_output
+    );
+    let settings = agent.stop().await;
+    assert!(
+        settings
+            .directory
+            .join("document/state/corrupt")
+            .join(command.as_str())
+            .exists()
+    );
+}
+
+/// Wherever the agent dies, the script runs once and one final reply, with one id, tells of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_that_dies_at_any_moment_leaves_one_run_and_one_final_reply() {
+    let mut moments = tokio::task::JoinSet::new();
+    for step in 0..40 {
+        moments.spawn(die_after(Duration::from_micros(step * 1500)));
+    }
+    while let Some(moment) = moments.join_next().await {
+        moment.unwrap();
+    }
+}
+
+async fn die_after(delay: Duration) {
+    let (folder, settings) = new_settings();
+    let agent = Agent::start(settings);
+    let command = id();
+    let proof = folder.path().join("proof");
+    let line = format!("echo x >> {}; sleep 0.01", proof.display());
+    agent.send_lines(&command, &[&line]).await;
+    tokio::time::sleep(delay).await;
+    let settings = agent.kill().await;
+
+    let mut agent = Agent::start(settings);
+    agent.acknowledges = false;
+    // A gateway without an answer offers the job again; one that was taken is known then.
+    agent.send_lines(&command, &[&line]).await;
+    let first = loop {
+        let (id, _, report) = agent.reply().await;
+        if report.document_status != Status::InProgress {
+            assert_eq!(report.document_status, Status::Success, "{report:?}");
+            break id;
+        }
+    };
+    agent.acknowledges = true;
+    // It is repeated under the same id.
+    assert_eq!(agent.reply().await.0, first, "after {delay:?}");
+    agent.stop().await;
+
+    let runs = std::fs::read_to_string(&proof).unwrap();
+    assert_eq!(runs, "x\n", "after {delay:?}");
+}

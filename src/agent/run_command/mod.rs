@@ -1,0 +1,72 @@
+//! Run Command: documents that the service sends, run step by step and reported.
+//!
+//! ```text
+//!  control channel --jobs--> Commands --spawns--> Runner, one per document --> steps
+//!                  <-acks---    |  ^                |          |
+//!                  <-replies----+  +---- Reply -----+       Journal (state on disk)
+//!                                 Deliveries, kept on disk until acknowledged
+//! ```
+//!
+//! A job is acknowledged once its command is on disk. From then on it ends in one final reply,
+//! whatever happens to the agent or the host.
+
+mod commands;
+mod document;
+mod journal;
+mod output;
+mod precondition;
+mod replies;
+mod report;
+mod runner;
+mod settings;
+mod state;
+mod steps;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use self::commands::Commands;
+use super::parameter_store::ParameterStore;
+use crate::protocol::wire::Message;
+use crate::runtime::backoff::Backoff;
+
+pub use self::settings::{QUEUE, RETENTION, START_LIMIT, Settings, WORKERS};
+
+/// What commands have of the control channel.
+#[derive(Debug)]
+pub struct Channels {
+    /// The messages that are for commands: jobs, and acknowledgements of replies.
+    pub jobs: mpsc::Receiver<Message>,
+    /// Takes messages for the gateway; those that come while there is no connection may be lost.
+    pub answers: mpsc::Sender<Message>,
+    /// Whether there is a connection; marked as changed with every new one.
+    pub connections: watch::Receiver<bool>,
+}
+
+/// Takes and runs commands until `cancel`; scripts that run then go on. Where the disk cannot be
+/// used it is tried again and again.
+pub async fn run(
+    settings: Settings,
+    mut channels: Channels,
+    parameters: Option<Arc<dyn ParameterStore>>,
+    cancel: CancellationToken,
+) {
+    let mut backoff = Backoff::default();
+    let commands = loop {
+        match Commands::open(settings.clone(), channels, parameters.clone(), None).await {
+            Ok(commands) => break commands,
+            Err((error, unused)) => {
+                error!(%error, folder = %settings.directory.display(), "no commands are taken, their folder cannot be used");
+                channels = unused;
+                let wait = tokio::time::sleep(backoff.next_wait());
+                if cancel.run_until_cancelled(wait).await.is_none() {
+                    return;
+                }
+            }
+        }
+    };
+    commands.run(cancel).await;
+}

@@ -1,0 +1,76 @@
+//! How commands run.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Commands at a time: the reference's default.
+pub const WORKERS: usize = 5;
+/// Commands that may wait. The reference takes five and has the service offer the others again and
+/// again; a command that waits costs a file.
+pub const QUEUE: usize = 1000;
+/// How often an agent may start with one command: the reference's default. A command that ends its
+/// agent each time is given up then.
+pub const START_LIMIT: u32 = 15;
+/// How long a command's folder is kept: the reference's default, 14 days.
+pub const RETENTION: Duration = Duration::from_hours(336);
+
+/// How commands run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node's folder: `<state>/<node id>`.
+    pub directory: PathBuf,
+    /// Folder of scripts and output; `None` for the one in the node's folder.
+    pub orchestration: Option<PathBuf>,
+    /// The node.
+    pub node_id: String,
+    /// Where it is.
+    pub region: String,
+    /// Its distribution.
+    pub platform_name: String,
+    /// The version of that.
+    pub platform_version: String,
+    /// Commands at a time.
+    pub workers: usize,
+    /// Commands that may wait.
+    pub queue: usize,
+    /// How often an agent may start with one command.
+    pub start_limit: u32,
+    /// How long a command's folder is kept.
+    pub retention: Duration,
+    /// Soft limit on open files for scripts: what the agent's own was before it raised it.
+    pub open_files: Option<u64>,
+    /// Agents in containers take no commands, as in the reference.
+    pub in_container: bool,
+    /// Starts the host anew in a minute.
+    pub reboot: Vec<OsString>,
+}
+
+impl Settings {
+    /// The defaults for a node whose folder is `directory`.
+    pub fn new(directory: PathBuf, node_id: &str) -> Self {
+        Self {
+            directory,
+            orchestration: None,
+            node_id: node_id.to_owned(),
+            region: String::new(),
+            platform_name: String::new(),
+            platform_version: String::new(),
+            workers: WORKERS,
+            queue: QUEUE,
+            start_limit: START_LIMIT,
+            retention: RETENTION,
+            open_files: None,
+            in_container: false,
+            // As the reference does it: whoever is logged in sees it coming.
+            reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
+        }
+    }
+
+    /// Folder of scripts and output of all commands.
+    pub(super) fn orchestration(&self) -> PathBuf {
+        self.orchestration
+            .clone()
+            .unwrap_or_else(|| self.directory.join("document/orchestration"))
+    }
+}
