@@ -552,12 +552,12 @@ async fn script_that_asks_for_a_reboot_runs_again_after_it() {
         agent.ended(&command).await.document_status,
         Status::SuccessAndReboot
     );
-    let waiting = id();
-    agent.send_lines(&waiting, &["echo later"]).await;
-    assert_eq!(agent.answer().await, JobAnswer::Successful);
     while !asked.exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let waiting = id();
+    agent.send_lines(&waiting, &["echo later"]).await;
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
 
     // The agent alone starts anew: the reboot is still to come.
     let agent = Agent::start(agent.kill().await);
@@ -574,11 +574,16 @@ async fn script_that_asks_for_a_reboot_runs_again_after_it() {
     std::fs::write(&state, text.replace(boot.trim(), "an earlier boot")).unwrap();
     let mut agent = Agent::start(settings);
 
-    let report = agent.ended(&command).await;
-    assert_eq!(report.document_status, Status::Success);
-    let step = &report.runtime_status.unwrap()["only"];
-    assert_eq!(step.standard_output, "before\nafter\n");
-    assert_eq!(agent.ended(&waiting).await.document_status, Status::Success);
+    let mut outputs = std::collections::BTreeMap::new();
+    while outputs.len() < 2 {
+        let (_, job, report) = agent.reply().await;
+        if report.document_status == Status::Success {
+            let step = report.runtime_status.unwrap()["only"].clone();
+            outputs.insert(job, step.standard_output);
+        }
+    }
+    assert_eq!(outputs[&command.job_on("mi-1")], "before\nafter\n");
+    assert_eq!(outputs[&waiting.job_on("mi-1")], "later\n");
 }
 
 #[tokio::test]
