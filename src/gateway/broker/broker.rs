@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
+use super::commands::{Courier, Event, limit_of, mailbox};
 use super::hub::Hub;
 use super::ledger::ledger;
 use super::session::Session;
@@ -16,10 +17,12 @@ use super::settings::Settings;
 use super::tokens::Scope;
 use super::worker::Command;
 use super::{SESSION_OVER, Signer, control, frames, opening};
+use crate::gateway::store::commands::{CommandNode, CommandRecord};
 use crate::gateway::store::sessions::{SessionLimits, SessionRecord, SessionStatus};
 use crate::gateway::store::{Store, StoreError};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::StartSession;
+use crate::protocol::wire::job::CommandId;
 use crate::protocol::wire::session_document::SessionDocument;
 use crate::transport::Socket;
 
@@ -56,6 +59,15 @@ pub struct Ticket {
     pub token: String,
     /// Where to connect to.
     pub stream_url: String,
+}
+
+/// A command to send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SendRequest {
+    /// The command.
+    pub command: CommandRecord,
+    /// Where it goes.
+    pub nodes: Vec<CommandNode>,
 }
 
 /// Why the broker cannot do what it was asked for.
@@ -101,7 +113,10 @@ impl Broker {
         cancel: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send), BrokerError> {
         let (ledger, writer) = ledger(store.clone());
-        let hub = Arc::new(Hub::new(store, settings, ledger, cancel));
+        let (commands, events) = mailbox();
+        let hub = Arc::new(Hub::new(store, settings, ledger, commands, cancel));
+        let courier = Courier::open(Arc::clone(&hub), events).await?;
+        hub.spawn(info_span!("commands"), courier.run());
         let broker = Self {
             hub: Arc::clone(&hub),
         };
@@ -172,6 +187,50 @@ impl Broker {
         }
         info!(session = %id, node = node_id, "session started");
         Ok(self.ticket(id))
+    }
+
+    /// Keeps a command and brings it to its nodes, now or when they connect.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn send_command(&self, request: SendRequest) -> Result<(), BrokerError> {
+        let SendRequest { command, nodes } = request;
+        let max_concurrency = limit_of(&command.max_concurrency, nodes.len()).max(1);
+        let max_errors = limit_of(&command.max_errors, nodes.len());
+        let ids = nodes.iter().map(|node| node.node_id.clone()).collect();
+        let id = command.command_id.clone();
+        info!(command = %id, document = command.document_name, nodes = nodes.len(), owner = command.owner, "command is sent");
+        self.hub
+            .store
+            .insert_command(command.clone(), nodes)
+            .await?;
+        let event = Event::Sent {
+            command: Box::new(command),
+            nodes: ids,
+            max_concurrency,
+            max_errors,
+        };
+        // Without a courier the gateway stops; the next one takes the command up from the store.
+        self.hub.commands.tell(event).await;
+        Ok(())
+    }
+
+    /// Cancels a command on these nodes, or on all. What is over stays so.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn cancel_command(
+        &self,
+        command: &CommandId,
+        nodes: Option<Vec<String>>,
+    ) -> Result<(), BrokerError> {
+        if nodes.is_none() {
+            self.hub.store.note_cancelled(command).await?;
+        }
+        let command = command.clone();
+        let event = Event::Cancel { command, nodes };
+        self.hub.commands.tell(event).await;
+        Ok(())
     }
 
     /// Gives a client that lost its connection a new token; `None` if the session is over.

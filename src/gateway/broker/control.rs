@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::{debug, info, warn};
 
+use super::commands::{self, Event as CommandEvent};
 use super::frames;
 use super::hub::Hub;
 use super::lane::{Kind, Lane};
@@ -25,7 +25,7 @@ use crate::gateway::store::sessions::{SessionResult, SessionStatus};
 use crate::protocol::wire::control::ChannelClosed;
 use crate::protocol::wire::open_channel::OpenControlChannel;
 use crate::protocol::wire::task::{Recording, TaskComplete, TaskStatus};
-use crate::protocol::wire::{DecodeError, Message, MessageId, MessageType, SessionId};
+use crate::protocol::wire::{DecodeError, Message, MessageType, SessionId};
 use crate::transport::Socket;
 
 /// How long after its end an agent is still told of a session's end that it missed. Longer cuts
@@ -60,8 +60,12 @@ pub(super) async fn serve(hub: Arc<Hub>, node_id: String, mut socket: Socket) {
     };
     channel.lane.flow();
     tell_missed_ends(&hub, &node_id, &mut channel).await;
+    let connected = CommandEvent::Connected(node_id.clone());
+    hub.commands.tell(connected).await;
     let ended = channel.run(&hub, &node_id, &mut end).await;
     hub.registry.disconnect(&node_id, &end);
+    let disconnected = CommandEvent::Disconnected(node_id.clone());
+    hub.commands.tell(disconnected).await;
     match ended {
         End::Lost(cut) => {
             info!(?cut, "control channel is lost");
@@ -214,25 +218,14 @@ impl Channel {
                 let closed = ChannelClosed::decode(&message.payload)?;
                 terminate(hub, node_id, &closed.session_id).await;
             }
-            MessageType::AgentJobReply => self.acknowledge_job(message.id, &message.payload)?,
+            MessageType::AgentJobAck => commands::handle_ack(hub, node_id, message).await?,
+            MessageType::AgentJobReply => {
+                if let Some(ack) = commands::handle_reply(hub, node_id, message).await? {
+                    self.send(ack);
+                }
+            }
             other => debug!(message_type = %other, "message is not served"),
         }
-        Ok(())
-    }
-
-    /// Without this the agent keeps the reply on its disk and repeats it for hours.
-    fn acknowledge_job(&mut self, id: MessageId, payload: &Bytes) -> Result<(), DecodeError> {
-        #[derive(Deserialize)]
-        struct Reply {
-            #[serde(rename = "jobId", alias = "JobId")]
-            job_id: String,
-        }
-        let reply: Reply = crate::protocol::wire::codec::from_json(
-            "agent_job_reply",
-            payload,
-            crate::protocol::wire::codec::Limit::PAYLOAD,
-        )?;
-        self.send(frames::job_reply_ack(id, &reply.job_id));
         Ok(())
     }
 }

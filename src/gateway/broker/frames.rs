@@ -3,12 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::protocol::wire::control::{ChannelClosed, StartSession};
+use crate::protocol::wire::job::{Job, JobReplyAck};
 use crate::protocol::wire::task::{TASK_COMPLETE_TOPIC, TaskAcknowledge};
-use crate::protocol::wire::{Message, MessageId, MessageType, PayloadType, SessionId};
+use crate::protocol::wire::{Message, MessageId, MessageType, SessionId};
 
 /// `interactive_shell`.
 pub(super) fn start(start: &StartSession) -> Bytes {
@@ -57,24 +57,25 @@ pub(super) fn task_acknowledge(id: MessageId, session: &str) -> Bytes {
     frame(MessageType::AgentTaskAcknowledge, acknowledge.encode())
 }
 
+/// `agent_job`.
+pub(super) fn job(job: &Job) -> Bytes {
+    frame(MessageType::AgentJob, job.encode())
+}
+
 /// `agent_job_reply_ack` for the reply message `id`.
 pub(super) fn job_reply_ack(id: MessageId, job_id: &str) -> Bytes {
-    let ack = json!({ "jobId": job_id, "acknowledgedMessageId": id.to_string() });
-    frame(MessageType::AgentJobReplyAck, ack.to_string().into())
+    let ack = JobReplyAck {
+        job_id: job_id.to_owned(),
+        acknowledged_message_id: id.to_string(),
+    };
+    frame(MessageType::AgentJobReplyAck, ack.encode())
 }
 
 fn frame(message_type: MessageType, payload: Bytes) -> Bytes {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let created_ms = since.map_or(1, |since| u64::try_from(since.as_millis()).unwrap_or(1));
-    Message {
-        message_type,
-        // Zero is invalid on the wire.
-        created_ms: created_ms.max(1),
-        sequence_number: 0,
-        flags: 0,
-        id: MessageId::from(Uuid::new_v4()),
-        payload_type: PayloadType::None,
-        payload,
-    }
-    .encode()
+    // Zero is invalid on the wire.
+    let created_ms = created_ms.max(1);
+    let id = MessageId::from(Uuid::new_v4());
+    Message::of_control_channel(message_type, id, created_ms, payload).encode()
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info_span, warn};
 
+use super::commands::Mailbox;
 use super::ledger::{Ledger, Writer};
 use super::registry::Registry;
 use super::session::{Session, Verdict};
@@ -51,6 +52,8 @@ pub(super) struct Hub {
     pub(super) registry: Registry,
     pub(super) tokens: Tokens,
     pub(super) ledger: Ledger,
+    /// Who delivers commands.
+    pub(super) commands: Mailbox,
     pub(super) cancel: CancellationToken,
     sessions: Mutex<HashMap<SessionId, SessionHandle>>,
     tasks: TaskTracker,
@@ -61,6 +64,7 @@ impl Hub {
         store: Store,
         settings: Settings,
         ledger: Ledger,
+        commands: Mailbox,
         cancel: CancellationToken,
     ) -> Self {
         Self {
@@ -69,6 +73,7 @@ impl Hub {
             tokens: Tokens::new(settings.token_lifetime),
             settings,
             ledger,
+            commands,
             cancel,
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -16,6 +16,7 @@
     reason = "the main type lives in a file named after it"
 )]
 mod broker;
+mod commands;
 mod control;
 mod frames;
 mod hub;
@@ -35,7 +36,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{Broker, BrokerError, DataChannelError, StartRequest, Ticket};
+pub use broker::{Broker, BrokerError, DataChannelError, SendRequest, StartRequest, Ticket};
 pub use settings::{
     DEFAULT_AGENT_RECONNECT, DEFAULT_AGENT_RETURN, DEFAULT_GRACE, DEFAULT_START_DEADLINE,
     DEFAULT_TOKEN_LIFETIME, Settings,

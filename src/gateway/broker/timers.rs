@@ -26,7 +26,10 @@ pub(super) async fn run(hub: &Hub) {
                 hub.tokens.sweep(Instant::now());
                 hub.registry.sweep();
             }
-            _ = history.tick() => forget_old_sessions(hub).await,
+            _ = history.tick() => {
+                forget_old_sessions(hub).await;
+                forget_old_commands(hub).await;
+            }
         }
     }
 }
@@ -36,5 +39,13 @@ async fn forget_old_sessions(hub: &Hub) {
         Ok(0) => {}
         Ok(sessions) => info!(sessions, "old sessions are forgotten"),
         Err(error) => warn!(%error, "old sessions cannot be forgotten"),
+    }
+}
+
+async fn forget_old_commands(hub: &Hub) {
+    match hub.store.forget_old_commands(SystemTime::now()).await {
+        Ok(0) => {}
+        Ok(commands) => info!(commands, "old commands are forgotten"),
+        Err(error) => warn!(%error, "old commands cannot be forgotten"),
     }
 }

@@ -1,6 +1,7 @@
-//! What people and their tools ask for: sessions, nodes, activations, documents.
+//! What people and their tools ask for: sessions, commands, nodes, activations, documents.
 
 mod activations;
+mod commands;
 mod documents;
 mod node_filter;
 mod nodes;
@@ -37,6 +38,11 @@ pub(super) async fn call(
         "ResumeSession" => reply(&sessions::resume(state, person, read(body)?).await?),
         "TerminateSession" => reply(&sessions::terminate(state, read(body)?).await?),
         "DescribeSessions" => reply(&sessions::describe(state, read(body)?).await?),
+        "SendCommand" => reply(&commands::send(state, person, read(body)?).await?),
+        "CancelCommand" => reply(&commands::cancel(state, person, read(body)?).await?),
+        "ListCommands" => reply(&commands::list(state, read(body)?).await?),
+        "ListCommandInvocations" => reply(&commands::list_invocations(state, read(body)?).await?),
+        "GetCommandInvocation" => reply(&commands::get_invocation(state, read(body)?).await?),
         "GetConnectionStatus" => reply(&nodes::connection_status(state, read(body)?)?),
         "DescribeInstanceInformation" => reply(&nodes::describe(state, read(body)?).await?),
         "DeregisterManagedInstance" => reply(&nodes::deregister(state, read(body)?).await?),

@@ -1,7 +1,7 @@
-//! The documents that every gateway has: those of AWS that start sessions, by name and parameters,
-//! and two of our own. Nobody can change them.
+//! The documents that every gateway has: those of AWS that start sessions and run scripts, by name
+//! and parameters, and two of our own. Nobody can change them.
 //!
-//! None has preferences of its own, so all take those of the account.
+//! None for sessions has preferences of its own, so all take those of the account.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,12 +11,15 @@ use aws_lc_rs::digest;
 use serde_json::{Value, json};
 
 use super::super::super::signature::hex;
-use super::SESSION;
 use super::schema::platforms;
+use super::{COMMAND, SESSION, built_in_commands};
 use crate::gateway::store::documents::{Document, NewVersion};
 
 /// Who owns them; also ours, so that callers who ask for what is not theirs see them all.
 pub(super) const OWNER: &str = "Amazon";
+
+/// Platforms of session documents.
+const EVERYWHERE: [&str; 3] = ["Windows", "Linux", "MacOS"];
 
 /// When they were written, 2026-11-22.
 const CREATED: Duration = Duration::from_secs(1_795_305_600);
@@ -45,8 +48,12 @@ static DOCUMENTS: LazyLock<BTreeMap<&'static str, Document>> = LazyLock::new(|| 
         ("SSM-RunProgram", program()),
         ("SSM-StartUnixSocketForwarding", unix_socket_forwarding()),
     ];
-    let document = |(name, content)| (name, document(name, &content));
-    contents.into_iter().map(document).collect()
+    let session = |(name, content)| (name, document(name, SESSION, &EVERYWHERE, &content));
+    let command = |(name, platforms, content): (_, &[&str], _)| {
+        (name, document(name, COMMAND, platforms, &content))
+    };
+    let commands = built_in_commands::contents().into_iter().map(command);
+    contents.into_iter().map(session).chain(commands).collect()
 });
 
 /// The built-in document `name`.
@@ -59,11 +66,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static Document> {
     DOCUMENTS.values()
 }
 
-fn document(name: &str, content: &Value) -> Document {
+fn document(name: &str, document_type: &str, for_platforms: &[&str], content: &Value) -> Document {
     let text = format!("{content:#}");
     Document {
         name: name.to_owned(),
-        document_type: SESSION.into(),
+        document_type: document_type.into(),
         tags: Vec::new(),
         default_version: 1,
         latest_version: 1,
@@ -74,8 +81,8 @@ fn document(name: &str, content: &Value) -> Document {
             display_name: None,
             target_type: None,
             format: "JSON".into(),
-            schema_version: "1.0".into(),
-            platforms: platforms(&["Windows", "Linux", "MacOS"]),
+            schema_version: content["schemaVersion"].as_str().unwrap_or_default().into(),
+            platforms: platforms(for_platforms),
             description: content["description"].as_str().unwrap_or_default().into(),
             hash: hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()),
             content: text,
@@ -267,7 +274,7 @@ mod tests {
     fn every_built_in_document_is_in_order() {
         for document in all() {
             let content: Value = serde_json::from_str(&document.version.content).unwrap();
-            let outline = schema::check(&document.name, SESSION, &content);
+            let outline = schema::check(&document.name, &document.document_type, &content);
             assert!(outline.is_ok(), "{}: {outline:?}", document.name);
             assert!(content.get("inputs").is_none(), "{}", document.name);
         }

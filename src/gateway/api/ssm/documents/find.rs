@@ -6,7 +6,8 @@ use super::super::super::ApiState;
 use super::super::super::answer::ApiError;
 use super::super::preferences;
 use super::content::Format;
-use super::{SESSION, built_in, refusal};
+use super::get::selector;
+use super::{COMMAND, SESSION, built_in, refusal};
 use crate::gateway::store::documents::{Document, DocumentRefused, VersionSelector};
 use crate::protocol::wire::session_document::SessionDocument;
 
@@ -78,6 +79,43 @@ pub(in crate::gateway::api::ssm) async fn session_document(
         name: name.to_owned(),
         document,
         account: preferences,
+    })
+}
+
+/// A document that can be sent to nodes.
+pub(in crate::gateway::api::ssm) struct CommandDocument {
+    /// Its name without an ARN around it.
+    pub(in crate::gateway::api::ssm) name: String,
+    /// Its content as JSON.
+    pub(in crate::gateway::api::ssm) content: Value,
+    /// The platforms it is for.
+    pub(in crate::gateway::api::ssm) platforms: Vec<String>,
+    /// SHA-256 of its content as written, in hexadecimal digits.
+    pub(in crate::gateway::api::ssm) hash: String,
+}
+
+/// Finds a document of type Command.
+///
+/// # Errors
+/// `InvalidDocument`, `InvalidDocumentVersion`.
+pub(in crate::gateway::api::ssm) async fn command_document(
+    state: &ApiState,
+    name: &str,
+    version: Option<&str>,
+) -> Result<CommandDocument, ApiError> {
+    let document = find(state, name, selector(version, None)?).await?;
+    if document.document_type != COMMAND {
+        let (name, document_type) = (&document.name, &document.document_type);
+        let text =
+            format!("Document {name} is of type {document_type}, a command needs type {COMMAND}.");
+        return Err(ApiError::new("InvalidDocument", text));
+    }
+    let version = document.version;
+    Ok(CommandDocument {
+        content: Format::parse(Some(&version.format))?.read(&version.content)?,
+        name: document.name,
+        platforms: version.platforms,
+        hash: version.hash,
     })
 }
 

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `content` | JSON and YAML |
 //! | `schema`, `session_schema`, `command_schema` | what a content must look like |
-//! | `built_in` | the documents that every gateway has |
+//! | `built_in`, `built_in_commands` | the documents that every gateway has |
 //! | `find` | one document by name and version |
 //! | `create`, `update`, `delete`, `get`, `list` | the operations |
 //! | `description`, `refusal` | their results and errors |
 
 mod built_in;
+mod built_in_commands;
 mod command_schema;
 mod content;
 mod create;
@@ -25,7 +26,7 @@ mod update;
 
 pub(super) use create::create;
 pub(super) use delete::delete;
-pub(super) use find::session_document;
+pub(super) use find::{command_document, session_document};
 pub(super) use get::{describe, get, list_versions};
 pub(super) use list::list;
 pub(super) use update::{set_default_version, update};

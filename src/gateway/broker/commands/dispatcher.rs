@@ -1,0 +1,458 @@
+//! When which command goes to which node: a state machine without a clock and without a network.
+//!
+//! ```text
+//!  Queued --(fewer than MaxConcurrency are out)--> Due --(acknowledged)--> Delivered --> ended
+//!                                                  | ^
+//!                                 offline, refused +-+ back-off, or the node connects
+//! ```
+//!
+//! An invocation is out from Due to its end. It ends by the node's report, by a time-out of delivery
+//! or execution, by a cancellation before it was sent, or because too many others failed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::gateway::store::commands::InvocationStatus;
+use crate::protocol::wire::job::{CommandId, JobAnswer};
+
+/// Time for the answer to a job, and first wait before it is sent again; doubles.
+const RESEND_FIRST: Duration = Duration::from_secs(2);
+/// How long the reason of a refusal may take.
+const REASON_PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait before a job is sent again.
+const RESEND_MAX: Duration = Duration::from_secs(30);
+
+/// A command on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) command: CommandId,
+    /// Its nodes that are not over, in their order.
+    pub(super) nodes: Vec<(String, Progress)>,
+    /// How many may be out at once.
+    pub(super) max_concurrency: usize,
+    /// How many may fail before the rest is not sent.
+    pub(super) max_errors: usize,
+    /// How many have failed already.
+    pub(super) errors: usize,
+    /// Until when it may be delivered.
+    pub(super) expires: Instant,
+    /// How long it may take on a node.
+    pub(super) execution: Duration,
+}
+
+/// How far an invocation is when it is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It was not delivered, as far as is known.
+    New,
+    /// It was delivered then.
+    Delivered(Instant),
+    /// The same, and it is to be cancelled.
+    Cancelling(Instant),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Send the command to the node.
+    Send(CommandId, String),
+    /// Tell the node to cancel it.
+    Cancel(CommandId, String),
+    /// Note how the invocation stands.
+    Note(CommandId, String, InvocationStatus),
+    /// The command is over on all nodes.
+    Forget(CommandId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Queued,
+    Due {
+        wait: Duration,
+        /// The next attempt; none before the first and while the node is away.
+        next: Option<Instant>,
+        is_sent: bool,
+    },
+    Delivered,
+}
+
+#[derive(Debug)]
+struct Invocation {
+    stage: Stage,
+    is_cancelled: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    order: Order,
+    queue: VecDeque<String>,
+    invocations: HashMap<String, Invocation>,
+    out: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Resend(CommandId, String),
+    Expire(CommandId),
+    Execution(CommandId, String),
+}
+
+/// The commands that are not over.
+#[derive(Debug, Default)]
+pub(super) struct Dispatcher {
+    commands: HashMap<CommandId, Entry>,
+    /// Commands by node.
+    of_node: HashMap<String, BTreeSet<CommandId>>,
+    online: BTreeSet<String>,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    actions: VecDeque<Action>,
+}
+
+impl Dispatcher {
+    /// Takes up a command.
+    pub(super) fn handle_order(&mut self, order: Order, now: Instant) {
+        let command = order.command.clone();
+        self.at(order.expires, Timer::Expire(command.clone()));
+        let mut entry = Entry {
+            queue: VecDeque::new(),
+            invocations: HashMap::new(),
+            out: 0,
+            order,
+        };
+        for (node, progress) in std::mem::take(&mut entry.order.nodes) {
+            self.of_node
+                .entry(node.clone())
+                .or_default()
+                .insert(command.clone());
+            let (stage, is_cancelled) = match progress {
+                Progress::New => {
+                    entry.queue.push_back(node.clone());
+                    (Stage::Queued, false)
+                }
+                Progress::Delivered(at) => {
+                    self.at(
+                        at + entry.order.execution,
+                        Timer::Execution(command.clone(), node.clone()),
+                    );
+                    (Stage::Delivered, false)
+                }
+                Progress::Cancelling(at) => {
+                    self.at(
+                        at + entry.order.execution,
+                        Timer::Execution(command.clone(), node.clone()),
+                    );
+                    (Stage::Delivered, true)
+                }
+            };
+            entry.out += usize::from(stage == Stage::Delivered);
+            let invocation = Invocation {
+                stage,
+                is_cancelled,
+            };
+            entry.invocations.insert(node, invocation);
+        }
+        self.commands.insert(command.clone(), entry);
+        self.release(&command, now);
+    }
+
+    /// The node has a control channel, perhaps a new one.
+    pub(super) fn handle_connected(&mut self, node: &str, now: Instant) {
+        self.online.insert(node.to_owned());
+        for command in self.of_node.get(node).cloned().unwrap_or_default() {
+            let Some(invocation) = self.invocation(&command, node) else {
+                continue;
+            };
+            let is_cancelled = invocation.is_cancelled;
+            match &mut invocation.stage {
+                Stage::Queued => {}
+                Stage::Due { wait, .. } => {
+                    *wait = RESEND_FIRST;
+                    self.send(&command, node, now);
+                }
+                Stage::Delivered if is_cancelled => {
+                    self.actions
+                        .push_back(Action::Cancel(command, node.to_owned()));
+                }
+                Stage::Delivered => {}
+            }
+        }
+    }
+
+    /// The node has none any more.
+    pub(super) fn handle_disconnected(&mut self, node: &str) {
+        self.online.remove(node);
+    }
+
+    /// The node answered the job that brought the command.
+    pub(super) fn handle_answer(
+        &mut self,
+        command: &CommandId,
+        node: &str,
+        answer: JobAnswer,
+        now: Instant,
+    ) {
+        let Some(invocation) = self.invocation(command, node) else {
+            return;
+        };
+        let Stage::Due { .. } = invocation.stage else {
+            return;
+        };
+        match answer {
+            JobAnswer::Successful | JobAnswer::DuplicateCommand => self.deliver(command, node, now),
+            // It is offered again after the wait that runs.
+            JobAnswer::ProcessorBufferFull | JobAnswer::ClosedProcessor => {}
+            JobAnswer::ParseError => {
+                // A report with the reason follows.
+                invocation.stage = Stage::Delivered;
+                let timer = Timer::Execution(command.clone(), node.to_owned());
+                self.at(now + REASON_PATIENCE, timer);
+            }
+            JobAnswer::UnexpectedDocumentType
+            | JobAnswer::InvalidDocument
+            | JobAnswer::ContainerNotSupported
+            | JobAnswer::UnexpectedError => {
+                self.end(command, node, InvocationStatus::Undeliverable, now);
+            }
+        }
+    }
+
+    /// The node reported that it runs the command, or that it ended so.
+    pub(super) fn handle_report(
+        &mut self,
+        command: &CommandId,
+        node: &str,
+        ended: Option<InvocationStatus>,
+        now: Instant,
+    ) {
+        match ended {
+            // It is noted already.
+            Some(status) => self.finish(command, node, status, now),
+            None => {
+                if let Some(invocation) = self.invocation(command, node)
+                    && matches!(invocation.stage, Stage::Due { .. })
+                {
+                    self.deliver(command, node, now);
+                }
+            }
+        }
+    }
+
+    /// Somebody wants the command cancelled, on these nodes or on all.
+    pub(super) fn handle_cancel(
+        &mut self,
+        command: &CommandId,
+        nodes: Option<&[String]>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.commands.get(command) else {
+            return;
+        };
+        let mut wanted: Vec<String> = entry.invocations.keys().cloned().collect();
+        wanted.sort_unstable();
+        wanted.retain(|node| nodes.is_none_or(|nodes| nodes.contains(node)));
+        for node in wanted {
+            let Some(invocation) = self.invocation(command, &node) else {
+                continue;
+            };
+            match invocation.stage {
+                Stage::Queued | Stage::Due { is_sent: false, .. } => {
+                    self.end(command, &node, InvocationStatus::Cancelled, now);
+                }
+                Stage::Due { is_sent: true, .. } | Stage::Delivered => {
+                    invocation.is_cancelled = true;
+                    let status = InvocationStatus::Cancelling;
+                    let (command, node) = (command.clone(), node);
+                    self.actions
+                        .push_back(Action::Note(command.clone(), node.clone(), status));
+                    self.actions.push_back(Action::Cancel(command, node));
+                }
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Reverse((at, _))) = self.timers.peek()
+            && *at <= now
+            && let Some(Reverse((at, timer))) = self.timers.pop()
+        {
+            match timer {
+                Timer::Resend(command, node) => {
+                    let is_due = self.invocation(&command, &node).is_some_and(|invocation| {
+                        matches!(invocation.stage, Stage::Due { next: Some(next), .. } if next == at)
+                    });
+                    if is_due {
+                        self.send(&command, &node, now);
+                    }
+                }
+                Timer::Expire(command) => self.expire(&command, now),
+                Timer::Execution(command, node) => {
+                    let status = InvocationStatus::ExecutionTimedOut;
+                    self.end(&command, &node, status, now);
+                }
+            }
+        }
+    }
+
+    /// What is to be done next.
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn at(&mut self, at: Instant, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+    }
+
+    fn invocation(&mut self, command: &CommandId, node: &str) -> Option<&mut Invocation> {
+        self.commands.get_mut(command)?.invocations.get_mut(node)
+    }
+
+    /// Sends the command to as many nodes as may have it at once.
+    fn release(&mut self, command: &CommandId, now: Instant) {
+        while let Some(entry) = self.commands.get_mut(command)
+            && entry.out < entry.order.max_concurrency
+            && let Some(node) = entry.queue.pop_front()
+        {
+            let Some(invocation) = entry.invocations.get_mut(&node) else {
+                continue;
+            };
+            invocation.stage = Stage::Due {
+                wait: RESEND_FIRST,
+                next: None,
+                is_sent: false,
+            };
+            entry.out += 1;
+            self.send(command, &node, now);
+        }
+    }
+
+    fn send(&mut self, command: &CommandId, node: &str, now: Instant) {
+        let is_online = self.online.contains(node);
+        let Some(invocation) = self.invocation(command, node) else {
+            return;
+        };
+        let is_cancelled = invocation.is_cancelled;
+        let Stage::Due {
+            wait,
+            next,
+            is_sent,
+        } = &mut invocation.stage
+        else {
+            return;
+        };
+        if !is_online {
+            *next = None;
+            return;
+        }
+        let due = now + *wait;
+        (*next, *is_sent) = (Some(due), true);
+        *wait = (*wait * 2).min(RESEND_MAX);
+        let (command, node) = (command.clone(), node.to_owned());
+        self.at(due, Timer::Resend(command.clone(), node.clone()));
+        self.actions
+            .push_back(Action::Send(command.clone(), node.clone()));
+        if is_cancelled {
+            self.actions.push_back(Action::Cancel(command, node));
+        }
+    }
+
+    fn deliver(&mut self, command: &CommandId, node: &str, now: Instant) {
+        let Some(entry) = self.commands.get_mut(command) else {
+            return;
+        };
+        let execution = entry.order.execution;
+        let Some(invocation) = entry.invocations.get_mut(node) else {
+            return;
+        };
+        invocation.stage = Stage::Delivered;
+        let status = if invocation.is_cancelled {
+            InvocationStatus::Cancelling
+        } else {
+            InvocationStatus::InProgress
+        };
+        let (command, node) = (command.clone(), node.to_owned());
+        self.at(
+            now + execution,
+            Timer::Execution(command.clone(), node.clone()),
+        );
+        self.actions.push_back(Action::Note(command, node, status));
+    }
+
+    /// What was not delivered until now never will be.
+    fn expire(&mut self, command: &CommandId, now: Instant) {
+        let Some(entry) = self.commands.get(command) else {
+            return;
+        };
+        let undelivered = entry.invocations.iter();
+        let undelivered = undelivered.filter(|(_, i)| i.stage != Stage::Delivered);
+        let mut undelivered: Vec<(String, bool)> = undelivered
+            .map(|(node, invocation)| (node.clone(), invocation.is_cancelled))
+            .collect();
+        undelivered.sort_unstable();
+        for (node, is_cancelled) in undelivered {
+            let status = if is_cancelled {
+                InvocationStatus::Cancelled
+            } else {
+                InvocationStatus::DeliveryTimedOut
+            };
+            self.end(command, &node, status, now);
+        }
+    }
+
+    /// Ends an invocation and notes it.
+    fn end(&mut self, command: &CommandId, node: &str, status: InvocationStatus, now: Instant) {
+        if self.invocation(command, node).is_some() {
+            let note = Action::Note(command.clone(), node.to_owned(), status);
+            self.actions.push_back(note);
+            self.finish(command, node, status, now);
+        }
+    }
+
+    fn finish(&mut self, command: &CommandId, node: &str, status: InvocationStatus, now: Instant) {
+        let Some(entry) = self.commands.get_mut(command) else {
+            return;
+        };
+        let Some(invocation) = entry.invocations.remove(node) else {
+            return;
+        };
+        if let Some(commands) = self.of_node.get_mut(node) {
+            commands.remove(command);
+            if commands.is_empty() {
+                self.of_node.remove(node);
+            }
+        }
+        if invocation.stage == Stage::Queued {
+            entry.queue.retain(|queued| queued != node);
+        } else {
+            entry.out -= 1;
+        }
+        entry.order.errors += usize::from(status.is_error());
+        if entry.order.errors > entry.order.max_errors {
+            let rest: Vec<String> = entry.queue.drain(..).collect();
+            for node in rest {
+                self.end(command, &node, InvocationStatus::Terminated, now);
+            }
+        }
+        let is_over = self
+            .commands
+            .get(command)
+            .is_some_and(|entry| entry.invocations.is_empty());
+        if is_over {
+            self.commands.remove(command);
+            self.actions.push_back(Action::Forget(command.clone()));
+        } else {
+            self.release(command, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A dispatcher with a clock that stands still.
+struct World {
+    dispatcher: Dispatcher,
+    now: Instant,
+    command: CommandId,
+}
+
+impl World {
+    fn new(nodes: &[&str], max_concurrency: usize, max_errors: usize) -> Self {
+        let now = Instant::now();
+        let command = CommandId::new("c-1").unwrap();
+        let nodes = nodes.iter().map(|node| ((*node).to_owned(), Progress::New));
+        let order = Order {
+            command: command.clone(),
+            nodes: nodes.collect(),
+            max_concurrency,
+            max_errors,
+            errors: 0,
+            expires: now + HOUR,
+            execution: 2 * HOUR,
+        };
+        let mut dispatcher = Dispatcher::default();
+        for node in ["a", "b", "c", "d"] {
+            dispatcher.handle_connected(node, now);
+        }
+        dispatcher.handle_order(order, now);
+        Self {
+            dispatcher,
+            now,
+            command,
+        }
+    }
+
+    /// What is to be done, in short.
+    fn actions(&mut self) -> Vec<String> {
+        let actions = std::iter::from_fn(|| self.dispatcher.poll_action());
+        let actions = actions.map(|action| match action {
+            Action::Send(_, node) => format!("send {node}"),
+            Action::Cancel(_, node) => format!("cancel {node}"),
+            Action::Note(_, node, status) => format!("{node} {}", status.details()),
+            Action::Forget(_) => "over".to_owned(),
+        });
+        actions.collect()
+    }
+
+    fn answer(&mut self, node: &str, answer: JobAnswer) {
+        self.dispatcher
+            .handle_answer(&self.command, node, answer, self.now);
+    }
+
+    fn ended(&mut self, node: &str, status: InvocationStatus) {
+        self.dispatcher
+            .handle_report(&self.command, node, Some(status), self.now);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.dispatcher.handle_timeout(self.now);
+    }
+}
+
+#[test]
+fn command_goes_out_and_is_over_with_its_report() {
+    let mut world = World::new(&["a"], 50, 0);
+
+    assert_eq!(world.actions(), ["send a"]);
+    world.answer("a", JobAnswer::Successful);
+    assert_eq!(world.actions(), ["a InProgress"]);
+    world.ended("a", InvocationStatus::Success);
+
+    assert_eq!(world.actions(), ["over"]);
+    world.pass(10 * HOUR);
+    assert_eq!(world.actions(), [""; 0]);
+}
+
+#[test]
+fn unanswered_and_refused_jobs_are_sent_again_with_growing_waits() {
+    let mut world = World::new(&["a"], 50, 0);
+    world.actions();
+    world.pass(SECOND);
+    assert_eq!(world.actions(), [""; 0]);
+    world.pass(SECOND);
+    assert_eq!(world.actions(), ["send a"]);
+    world.answer("a", JobAnswer::ProcessorBufferFull);
+    world.pass(3 * SECOND);
+    assert_eq!(world.actions(), [""; 0]);
+    world.pass(SECOND);
+    assert_eq!(world.actions(), ["send a"]);
+
+    world.answer("a", JobAnswer::DuplicateCommand);
+    assert_eq!(world.actions(), ["a InProgress"]);
+    world.pass(HOUR);
+    assert_eq!(world.actions(), [""; 0]);
+}
+
+#[test]
+fn report_counts_as_an_answer() {
+    let mut world = World::new(&["a"], 50, 0);
+    world.actions();
+
+    world
+        .dispatcher
+        .handle_report(&world.command, "a", None, world.now);
+
+    assert_eq!(world.actions(), ["a InProgress"]);
+}
+
+#[test]
+fn node_that_is_away_gets_it_when_it_comes_and_not_after_the_time_out() {
+    let mut world = World::new(&["a"], 50, 0);
+    world.actions();
+    world.dispatcher.handle_disconnected("a");
+    world.pass(60 * SECOND);
+    assert_eq!(world.actions(), [""; 0]);
+    world.dispatcher.handle_connected("a", world.now);
+    assert_eq!(world.actions(), ["send a"]);
+
+    world.dispatcher.handle_disconnected("a");
+    world.pass(HOUR);
+    assert_eq!(world.actions(), ["a DeliveryTimedOut", "over"]);
+    world.dispatcher.handle_connected("a", world.now);
+    assert_eq!(world.actions(), [""; 0]);
+}
+
+#[test]
+fn no_more_are_out_than_may_be() {
+    let mut world = World::new(&["a", "b", "c"], 2, 0);
+
+    assert_eq!(world.actions(), ["send a", "send b"]);
+    world.answer("a", JobAnswer::Successful);
+    world.ended("a", InvocationStatus::Success);
+    assert_eq!(world.actions(), ["a InProgress", "send c"]);
+}
+
+#[test]
+fn too_many_errors_end_the_rest() {
+    let mut world = World::new(&["a", "b", "c", "d"], 1, 1);
+    world.actions();
+
+    world.ended("a", InvocationStatus::Failed);
+    assert_eq!(world.actions(), ["send b"]);
+    world.ended("b", InvocationStatus::ExecutionTimedOut);
+
+    assert_eq!(world.actions(), ["c Terminated", "d Terminated", "over"]);
+}
+
+#[test]
+fn refusals_for_good_end_it() {
+    for (answer, status) in [
+        (JobAnswer::ContainerNotSupported, "a Undeliverable"),
+        (JobAnswer::UnexpectedDocumentType, "a Undeliverable"),
+    ] {
+        let mut world = World::new(&["a"], 50, 0);
+        world.actions();
+        world.answer("a", answer);
+        assert_eq!(world.actions(), [status, "over"]);
+    }
+    let mut world = World::new(&["a"], 50, 0);
+    world.actions();
+    world.answer("a", JobAnswer::ParseError);
+    assert_eq!(world.actions(), [""; 0], "its reason is on the way");
+    world.ended("a", InvocationStatus::Failed);
+    assert_eq!(world.actions(), ["over"]);
+}
+
+#[test]
+fn cancellation_reaches_what_was_sent_and_ends_what_was_not() {
+    let mut world = World::new(&["a", "b"], 1, 0);
+    world.actions();
+    world.answer("a", JobAnswer::Successful);
+    world.actions();
+
+    world
+        .dispatcher
+        .handle_cancel(&world.command, None, world.now);
+
+    assert_eq!(world.actions(), ["a Cancelling", "cancel a", "b Cancelled"]);
+    // It was away: it is told again.
+    world.dispatcher.handle_connected("a", world.now);
+    assert_eq!(world.actions(), ["cancel a"]);
+    world.ended("a", InvocationStatus::Cancelled);
+    assert_eq!(world.actions(), ["over"]);
+}
+
+#[test]
+fn cancellation_of_some_leaves_the_others() {
+    let mut world = World::new(&["a", "b"], 2, 0);
+    world.actions();
+
+    let nodes = ["b".to_owned()];
+    world
+        .dispatcher
+        .handle_cancel(&world.command, Some(&nodes), world.now);
+
+    assert_eq!(world.actions(), ["b Cancelling", "cancel b"]);
+}
+
+#[test]
+fn node_that_never_reports_is_given_up() {
+    let mut world = World::new(&["a"], 50, 0);
+    world.answer("a", JobAnswer::Successful);
+    world.actions();
+
+    world.pass(2 * HOUR);
+
+    assert_eq!(world.actions(), ["a ExecutionTimedOut", "over"]);
+}
+
+#[test]
+fn commands_are_taken_up_where_they_were() {
+    let now = Instant::now();
+    let mut dispatcher = Dispatcher::default();
+    dispatcher.handle_connected("b", now);
+    let order = Order {
+        command: CommandId::new("c-1").unwrap(),
+        nodes: vec![
+            ("a".into(), Progress::Delivered(now)),
+            ("b".into(), Progress::New),
+            ("c".into(), Progress::Cancelling(now)),
+        ],
+        max_concurrency: 3,
+        max_errors: 0,
+        errors: 0,
+        expires: now + HOUR,
+        execution: HOUR,
+    };
+    let mut world = World {
+        command: order.command.clone(),
+        dispatcher,
+        now,
+    };
+
+    world.dispatcher.handle_order(order, now);
+    assert_eq!(world.actions(), ["send b"]);
+    world.dispatcher.handle_connected("a", now);
+    world.dispatcher.handle_connected("c", now);
+    assert_eq!(world.actions(), ["cancel c"]);
+}
