@@ -15,6 +15,7 @@ pub mod nodes;
 pub mod recordings;
 pub mod secret;
 pub mod sessions;
+pub mod tags;
 
 mod schema;
 mod timestamp;

@@ -331,14 +331,14 @@ async fn documents_are_listed_with_those_of_amazon_by_filters_and_pages() {
     }
     let mut sorted = names.clone();
     sorted.sort();
-    assert_eq!((names.len(), &names), (11, &sorted));
+    assert_eq!((names.len(), &names), (13, &sorted));
 
     assert_eq!(filtered("Name", &["Alph"]).await, ["Alpha", "Alphabet"]);
     assert_eq!(
         filtered("Owner", &["Self"]).await,
         ["Alpha", "Alphabet", "Zulu"]
     );
-    assert_eq!(filtered("Owner", &["Amazon"]).await.len(), 8);
+    assert_eq!(filtered("Owner", &["Amazon"]).await.len(), 10);
     assert_eq!(filtered("Owner", &["ThirdParty"]).await.len(), 0);
     assert_eq!(
         filtered("tag:of", &["Zulu", "Alpha"]).await,

@@ -17,6 +17,7 @@ import encryption
 import ports
 import recordings_logs
 import recordings_s3
+import run_commands
 import sessions
 import shells
 import ssh
@@ -31,6 +32,16 @@ API = [
     documents.boto3_writes_reads_and_deletes_documents,
     documents.boto3_lists_the_documents_of_amazon_and_its_own,
     encryption.encrypted_session_shows_nothing_on_the_wire,
+    run_commands.boto3_runs_commands_and_gets_their_streams,
+    run_commands.boto3_waits_for_a_command,
+    run_commands.parameters_reach_the_script_as_they_are,
+    run_commands.documents_of_ones_own_run_step_by_step,
+    run_commands.refused_commands_have_awss_error_codes,
+    run_commands.commands_go_to_nodes_by_tag,
+    run_commands.cancelled_command_ends_with_everything_it_started,
+    run_commands.late_command_is_timed_out,
+    run_commands.commands_survive_the_death_of_the_agent_once,
+    run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [
@@ -43,6 +54,7 @@ CLI = [
     commands.non_interactive_command_keeps_its_streams_apart,
     commands.output_of_a_command_is_any_bytes,
     commands.refused_starts_have_awss_error_codes,
+    run_commands.cli_sends_waits_and_reads,
     ports.port_carries_many_connections_with_their_half_close,
     ports.refused_connection_is_told_and_the_session_stays,
     ports.port_leads_to_a_host_by_name_and_address,

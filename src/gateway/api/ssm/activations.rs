@@ -81,12 +81,7 @@ fn check(request: CreateRequest, now: SystemTime) -> Result<NewActivation, ApiEr
             "at most {TAGS} tags are allowed"
         )));
     }
-    for tag in &tags {
-        length("tags", &tag.key, 1..=128)?;
-        length("tags", &tag.value, 0..=256)?;
-        matches("tags", &tag.key, &LABEL)?;
-        matches("tags", &tag.value, &LABEL)?;
-    }
+    super::tags::check(&tags)?;
     Ok(NewActivation {
         description: request.description,
         default_instance_name: request.default_instance_name,

@@ -9,6 +9,7 @@ mod parameters;
 mod preferences;
 mod sessions;
 mod start_session;
+mod tags;
 
 use super::answer::{ApiError, read, reply};
 use super::{ApiState, Arrival};
@@ -43,6 +44,9 @@ pub(super) async fn call(
         "ListCommands" => reply(&commands::list(state, read(body)?).await?),
         "ListCommandInvocations" => reply(&commands::list_invocations(state, read(body)?).await?),
         "GetCommandInvocation" => reply(&commands::get_invocation(state, read(body)?).await?),
+        "AddTagsToResource" => reply(&tags::add(state, read(body)?).await?),
+        "RemoveTagsFromResource" => reply(&tags::remove(state, read(body)?).await?),
+        "ListTagsForResource" => reply(&tags::list(state, read(body)?).await?),
         "GetConnectionStatus" => reply(&nodes::connection_status(state, read(body)?)?),
         "DescribeInstanceInformation" => reply(&nodes::describe(state, read(body)?).await?),
         "DeregisterManagedInstance" => reply(&nodes::deregister(state, read(body)?).await?),

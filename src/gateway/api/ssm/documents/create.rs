@@ -12,7 +12,7 @@ use tracing::info;
 use super::super::super::ApiState;
 use super::super::super::answer::ApiError;
 use super::super::super::signature::hex;
-use super::super::super::validation::{LABEL, length, matches, pattern, required};
+use super::super::super::validation::{length, matches, pattern, required};
 use super::content::Format;
 use super::description::Description;
 use super::{COMMAND, built_in, refusal, schema};
@@ -166,12 +166,7 @@ fn checked_tags(tags: Vec<Tag>) -> Result<Vec<Tag>, ApiError> {
         let text = format!("at most {TAGS} tags are allowed");
         return Err(ApiError::validation(text));
     }
-    for tag in &tags {
-        length("tags", &tag.key, 1..=128)?;
-        length("tags", &tag.value, 0..=256)?;
-        matches("tags", &tag.key, &LABEL)?;
-        matches("tags", &tag.value, &LABEL)?;
-    }
+    super::super::tags::check(&tags)?;
     Ok(tags)
 }
 

@@ -31,6 +31,11 @@ pub(super) use get::{describe, get, list_versions};
 pub(super) use list::list;
 pub(super) use update::{set_default_version, update};
 
+/// Whether every gateway has a document of this name.
+pub(super) fn is_built_in(name: &str) -> bool {
+    built_in::find(name).is_some()
+}
+
 /// AWS's word for a document with which sessions are started.
 const SESSION: &str = "Session";
 /// AWS's word for a document that Run Command runs.

@@ -1,0 +1,227 @@
+"""Run Command through boto3 and the AWS CLI: sent, delivered, run, reported, cancelled."""
+
+import json
+import os
+import signal
+import time
+
+from checks import check, error_code, eventually
+
+SHELL = "AWS-RunShellScript"
+PENDING = ("Pending", "InProgress", "Cancelling")
+
+
+def send(world, *lines, document=SHELL, parameters=None, **arguments):
+    """Sends a script to the node, or a document; returns the command's id."""
+    if document == SHELL:
+        parameters = {"commands": list(lines), **(parameters or {})}
+    arguments.setdefault("InstanceIds", [world.node])
+    sent = world.ssm.send_command(DocumentName=document, Parameters=parameters or {}, **arguments)
+    return sent["Command"]["CommandId"]
+
+
+def result(world, command, **arguments):
+    """What became of a command once it is over."""
+    def over():
+        found = world.ssm.get_command_invocation(CommandId=command, InstanceId=world.node, **arguments)
+        return found if found["Status"] not in PENDING else None
+    return eventually("the command is over", over)
+
+
+def status_of(world, command):
+    return world.ssm.list_commands(CommandId=command)["Commands"][0]["Status"]
+
+
+def boto3_runs_commands_and_gets_their_streams(world):
+    command = send(world, "echo out", "echo err >&2", "exit 3", Comment="a story")
+    found = result(world, command)
+    check((found["Status"], found["StatusDetails"], found["ResponseCode"]) == ("Failed", "Failed", 3), f"{found}")
+    check(found["StandardOutputContent"] == "out\n", f"{found}")
+    check(found["StandardErrorContent"] == "err\nfailed to run commands: exit status 3", f"{found}")
+    check(found["PluginName"] == "aws:runShellScript" and found["Comment"] == "a story", f"{found}")
+    check(found["ExecutionElapsedTime"].startswith("PT"), f"{found}")
+    listed = world.ssm.list_commands(CommandId=command)["Commands"][0]
+    counts = [listed[name] for name in ("TargetCount", "CompletedCount", "ErrorCount", "DeliveryTimedOutCount")]
+    check(listed["Status"] == "Failed" and counts == [1, 1, 1, 0], f"{listed}")
+    check(listed["Parameters"]["commands"] == ["echo out", "echo err >&2", "exit 3"], f"{listed}")
+    detailed = world.ssm.list_command_invocations(CommandId=command, Details=True)["CommandInvocations"][0]
+    plugin = detailed["CommandPlugins"][0]
+    check(plugin["Output"] == "out\n\n----------ERROR-------\nerr\nfailed to run commands: exit status 3", f"{plugin}")
+    check((plugin["ResponseCode"], plugin["Status"]) == (3, "Failed"), f"{plugin}")
+    check(detailed["InstanceName"] == "story", f"{detailed}")
+
+
+def boto3_waits_for_a_command(world):
+    command = send(world, "sleep 0.3; echo done")
+    waiter = world.ssm.get_waiter("command_executed")
+    waiter.wait(CommandId=command, InstanceId=world.node, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
+    check(result(world, command)["StandardOutputContent"] == "done\n", "its output")
+
+
+def parameters_reach_the_script_as_they_are(world):
+    nasty = ["single ' double \" back ` dollar $HOME $(id) $$", "new\nline", "{{ workingDirectory }}", "tab\t\\n", "\u00e4\u20ac"]
+    for text in nasty:
+        # The shell reads what a heredoc with a quoted end has in it as it is.
+        command = send(world, "cat <<'NOBODY WRITES THIS'\n" + text + "\nNOBODY WRITES THIS")
+        found = result(world, command)
+        check(found["StandardOutputContent"] == text + "\n", f"{text!r}: {found}")
+    command = send(world, "pwd", parameters={"workingDirectory": ["/tmp"]})
+    check(result(world, command)["StandardOutputContent"] == "/tmp\n", "the working directory")
+
+
+def documents_of_ones_own_run_step_by_step(world):
+    ssm = world.ssm
+    content = {
+        "schemaVersion": "2.2",
+        "parameters": {"word": {"type": "String", "allowedPattern": "^[a-z]+$", "default": "default"}},
+        "mainSteps": [
+            {"action": "aws:runShellScript", "name": "first", "inputs": {"runCommand": ["echo {{ word }}; exit 1"]}},
+            {"action": "aws:runShellScript", "name": "windows", "inputs": {"runCommand": ["never"]},
+             "precondition": {"StringEquals": ["platformType", "Windows"]}},
+            {"action": "aws:runShellScript", "name": "last", "inputs": {"runCommand": ["echo last"]}},
+        ]}
+    ssm.create_document(Name="Story-Steps", DocumentType="Command", Content=json.dumps(content))
+    try:
+        command = send(world, document="Story-Steps", parameters={"word": ["hello"]})
+        eventually("the command is over", lambda: status_of(world, command) not in PENDING)
+        check(status_of(world, command) == "Failed", "a step failed")
+        check(error_code(ssm.get_command_invocation, CommandId=command, InstanceId=world.node) == "InvalidPluginName",
+              "there are several steps")
+        for name, status, output in [("first", "Failed", "hello\n"), ("windows", "Success", ""),
+                                     ("last", "Success", "last\n")]:
+            found = ssm.get_command_invocation(CommandId=command, InstanceId=world.node, PluginName=name)
+            check((found["Status"], found["StandardOutputContent"]) == (status, output), f"{found}")
+        for parameters, code in [({"word": ["two words"]}, "InvalidParameters"), ({"other": ["x"]}, "InvalidParameters")]:
+            refused = error_code(ssm.send_command, InstanceIds=[world.node], DocumentName="Story-Steps",
+                                 Parameters=parameters)
+            check(refused == code, f"{parameters}: {refused}")
+    finally:
+        ssm.delete_document(Name="Story-Steps")
+
+
+def refused_commands_have_awss_error_codes(world):
+    ssm = world.ssm
+    base = {"InstanceIds": [world.node], "DocumentName": SHELL, "Parameters": {"commands": ["true"]}}
+    for changes, code in [
+            ({"DocumentName": "No-Such-Document"}, "InvalidDocument"),
+            ({"DocumentName": "AWS-StartSSHSession", "Parameters": {}}, "InvalidDocument"),
+            ({"DocumentVersion": "7"}, "InvalidDocumentVersion"),
+            ({"Parameters": {}}, "InvalidParameters"),
+            ({"Parameters": {"commands": ["true"], "executionTimeout": ["soon"]}}, "InvalidParameters"),
+            ({"InstanceIds": ["mi-00000000000000000"]}, "InvalidInstanceId"),
+            ({"InstanceIds": [world.node, world.node]}, "DuplicateInstanceId"),
+            ({"DocumentHash": "0" * 64}, "InvalidDocument"),
+            ({"Targets": [{"Key": "tag:a", "Values": ["b"]}]}, "ValidationException"),
+            ({"OutputS3BucketName": "bkt", "OutputS3KeyPrefix": "a/../b"}, "InvalidOutputFolder")]:
+        refused = error_code(ssm.send_command, **{**base, **changes})
+        check(refused == code, f"{changes}: {refused}")
+    unknown = "01234567-89ab-4cde-8f01-23456789abcd"
+    check(error_code(ssm.get_command_invocation, CommandId=unknown, InstanceId=world.node) == "InvocationDoesNotExist",
+          "no such command")
+    check(error_code(ssm.cancel_command, CommandId=unknown) == "InvalidCommandId", "nothing to cancel")
+
+
+def commands_go_to_nodes_by_tag(world):
+    ssm = world.ssm
+    node = {"ResourceType": "ManagedInstance", "ResourceId": world.node}
+    ssm.add_tags_to_resource(**node, Tags=[{"Key": "role", "Value": "web"}, {"Key": "team", "Value": "a"}])
+    try:
+        tags = {tag["Key"]: tag["Value"] for tag in ssm.list_tags_for_resource(**node)["TagList"]}
+        check(tags["role"] == "web", f"{tags}")
+        for key, value, count in [("tag:role", "web", 1), ("tag:role", "db", 0), ("tag-key", "team", 1)]:
+            sent = ssm.send_command(Targets=[{"Key": key, "Values": [value]}], DocumentName=SHELL,
+                                    Parameters={"commands": ["true"]}, MaxConcurrency="50%", MaxErrors="1")["Command"]
+            check(sent["TargetCount"] == count, f"{key} {value}: {sent}")
+            if count:
+                check(result(world, sent["CommandId"])["Status"] == "Success", f"{key}")
+            else:
+                check(ssm.list_commands(CommandId=sent["CommandId"])["Commands"][0]["StatusDetails"] == "NoInstancesInTag",
+                      "nobody has the tag")
+    finally:
+        ssm.remove_tags_from_resource(**node, TagKeys=["role", "team"])
+    check("role" not in {tag["Key"] for tag in ssm.list_tags_for_resource(**node)["TagList"]}, "the tag is gone")
+
+
+def cancelled_command_ends_with_everything_it_started(world):
+    proof = world.path("cancelled.pid")
+    command = send(world, "setsid sleep 300 & echo $! > " + proof, "sleep 300")
+    eventually("it runs", lambda: os.path.exists(proof) and open(proof).read().strip())
+    world.ssm.cancel_command(CommandId=command)
+    found = result(world, command)
+    check(found["Status"] == "Cancelled", f"{found}")
+    check(status_of(world, command) == "Cancelled", "the command")
+    pid = int(open(proof).read())
+    eventually("what it started is gone", lambda: not is_alive(pid))
+
+
+def late_command_is_timed_out(world):
+    command = send(world, "echo began", "sleep 300", parameters={"executionTimeout": ["5"]})
+    found = result(world, command)
+    check((found["Status"], found["StatusDetails"]) == ("TimedOut", "ExecutionTimedOut"), f"{found}")
+    check(found["StandardOutputContent"] == "began\n" and found["ResponseCode"] == 137, f"{found}")
+
+
+def commands_survive_the_death_of_the_agent_once(world):
+    """The agent is killed while a script runs; the next one reports it."""
+    proof = world.path("survivor")
+    command = send(world, f"echo x >> {proof}", "sleep 3", "echo after")
+    eventually("it runs", lambda: os.path.exists(proof))
+    world.agent.send_signal(signal.SIGKILL)
+    world.agent.wait()
+    waiting = send(world, "echo later")
+    check(world.ssm.get_command_invocation(CommandId=waiting, InstanceId=world.node)["Status"] == "Pending", "nobody is there")
+    world.start_agent_again()
+    found = result(world, command)
+    check((found["Status"], found["StandardOutputContent"]) == ("Success", "after\n"), f"{found}")
+    check(open(proof).read() == "x\n", "it ran once")
+    check(result(world, waiting)["StandardOutputContent"] == "later\n", "it was delivered later")
+
+
+def long_output_is_cut_in_the_reply_and_whole_on_disk(world):
+    began = time.monotonic()
+    command = send(world, "head -c 10000000 /dev/zero | tr '\\0' x")
+    found = result(world, command)
+    took = time.monotonic() - began
+    text = found["StandardOutputContent"]
+    check(len(text) == 24000 and text.endswith("x--output truncated--"), f"{len(text)} {text[-40:]}")
+    check(took < 10, f"it took {took} s")
+    path = os.path.join(world.path("agent"), world.node, "document/orchestration", command, "awsrunShellScript",
+                        "0.awsrunShellScript/stdout")
+    check(os.path.getsize(path) == 10_000_000, "the whole output")
+
+
+def cli_sends_waits_and_reads(world, aws):
+    """What people type."""
+    def call(*arguments, ok=True):
+        status, output, errors = world.run([aws, "ssm", *arguments, "--endpoint-url", world.url, "--output", "json"])
+        check((status == 0) == ok, f"{arguments}: {status} {errors}")
+        return json.loads(output) if output.strip() else errors.decode()
+    sent = call("send-command", "--instance-ids", world.node, "--document-name", SHELL, "--parameters",
+                json.dumps({"commands": ["echo it is \"quoted\"", "id -u"]}), "--comment", "from the CLI")
+    command = sent["Command"]["CommandId"]
+    call("wait", "command-executed", "--command-id", command, "--instance-id", world.node)
+    found = call("get-command-invocation", "--command-id", command, "--instance-id", world.node)
+    check(found["Status"] == "Success" and found["StandardOutputContent"].startswith("it is quoted\n"), f"{found}")
+    listed = call("list-command-invocations", "--command-id", command, "--details")["CommandInvocations"]
+    check(listed[0]["CommandPlugins"][0]["Name"] == "aws:runShellScript", f"{listed}")
+    commands = call("list-commands", "--filters", "key=Status,value=Success", "--max-items", "1")["Commands"]
+    check(commands[0]["Status"] == "Success", f"{commands}")
+    failing = call("send-command", "--instance-ids", world.node, "--document-name", SHELL, "--parameters",
+                   '{"commands":["exit 7"]}')["Command"]["CommandId"]
+    refused = call("wait", "command-executed", "--command-id", failing, "--instance-id", world.node, ok=False)
+    check("Failed" in refused or "failure" in refused, refused)
+    endless = call("send-command", "--instance-ids", world.node, "--document-name", SHELL, "--parameters",
+                   '{"commands":["sleep 300"]}')["Command"]["CommandId"]
+    call("cancel-command", "--command-id", endless)
+    check(result(world, endless)["Status"] == "Cancelled", "it is cancelled")
+    refused = call("send-command", "--instance-ids", world.node, "--document-name", SHELL, "--parameters",
+                   '{"nonsense":["x"]}', ok=False)
+    check("(InvalidParameters)" in refused and "nonsense" in refused, refused)
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
