@@ -34,7 +34,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("agent::parameter_store", &["protocol::wire", "runtime"]),
     (
         "agent::run_command",
-        &["agent::parameter_store", "aws", "protocol::wire", "runtime"],
+        &[
+            "agent::audit",
+            "agent::parameter_store",
+            "aws",
+            "protocol::wire",
+            "runtime",
+        ],
     ),
     (
         "agent::session",

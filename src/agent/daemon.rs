@@ -163,7 +163,11 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     tasks.spawn(run_command::run(
         commands,
         channels,
-        Some(Arc::new(client.clone())),
+        run_command::Services {
+            parameters: Some(Arc::new(client.clone())),
+            client: Some(client.clone()),
+            audit: audit.clone(),
+        },
         cancel.clone(),
     ));
     let supervisor = Supervisor::new(

@@ -196,6 +196,12 @@ struct GetLogEvents<'a> {
     next_token: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CreateLogGroup<'a> {
+    log_group_name: &'a str,
+}
+
 impl Client {
     /// Looks for the log group of this name.
     ///
@@ -220,12 +226,31 @@ impl Client {
         Ok(None)
     }
 
+    /// Makes a group, unless it is there.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn create_log_group(&self, name: &str) -> Result<Made, CallError> {
+        let request = CreateLogGroup {
+            log_group_name: name,
+        };
+        self.make("CreateLogGroup", &request).await
+    }
+
     /// Makes a stream, unless it is there.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn create_log_stream(&self, stream: &LogStream) -> Result<Made, CallError> {
-        match self.logs("CreateLogStream", stream).await {
+        self.make("CreateLogStream", stream).await
+    }
+
+    async fn make(
+        &self,
+        operation: &'static str,
+        request: &impl Serialize,
+    ) -> Result<Made, CallError> {
+        match self.logs(operation, request).await {
             Ok(IgnoredAny) => Ok(Made::Now),
             Err(failure) if failure.code() == Some("ResourceAlreadyExistsException") => {
                 Ok(Made::Before)

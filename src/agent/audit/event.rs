@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::codec::to_json;
+use crate::protocol::wire::job::CommandId;
 
 /// Longest text that is kept whole, in bytes: a long command line. A line is thus below 40 KiB.
 const LONGEST: usize = 8 << 10;
@@ -54,6 +55,34 @@ pub enum Event<'a> {
     },
     /// The agent stops.
     AgentStopped,
+    /// A command was taken; who sent it only the service knows.
+    CommandAccepted {
+        /// The command.
+        command: &'a CommandId,
+        /// The document.
+        document: Text,
+        /// Its steps with their plugins.
+        steps: Text,
+    },
+    /// A command was asked for and is not run.
+    CommandRefused {
+        /// The command.
+        command: &'a CommandId,
+        /// Why it is not run.
+        refusal: Text,
+    },
+    /// A command is to be cancelled.
+    CommandCancelled {
+        /// The command.
+        command: &'a CommandId,
+    },
+    /// A command is over.
+    CommandEnded {
+        /// The command.
+        command: &'a CommandId,
+        /// How it ended.
+        status: Text,
+    },
     /// A session was asked for and does not start.
     SessionRefused {
         /// The session, if the message named one.

@@ -17,7 +17,6 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use self::accepting::{Arrival, Draft, Rejected};
-use super::Channels;
 use super::journal::Journal;
 use super::output::OutputSink;
 use super::replies::{self, Deliveries, Reply, Store};
@@ -25,6 +24,8 @@ use super::report;
 use super::runner::{Outcome, Runner, blocking};
 use super::settings::Settings;
 use super::state::{DocumentResult, DocumentState};
+use super::{Channels, Services};
+use crate::agent::audit::{AuditLog, Event as Happened, Text};
 use crate::agent::parameter_store::ParameterStore;
 use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::{CommandId, JobAck, JobAnswer, JobReplyAck};
@@ -44,6 +45,7 @@ pub(super) struct Commands {
     runner: Runner,
     outcomes: mpsc::Receiver<Reply>,
     parameters: Option<Arc<dyn ParameterStore>>,
+    audit: AuditLog,
     channels: Channels,
     deliveries: Deliveries,
     queue: VecDeque<(CommandId, DocumentState)>,
@@ -74,8 +76,7 @@ impl Commands {
     pub(super) async fn open(
         settings: Settings,
         channels: Channels,
-        parameters: Option<Arc<dyn ParameterStore>>,
-        sink: Option<Arc<dyn OutputSink>>,
+        services: Services,
     ) -> Result<Self, (io::Error, Channels)> {
         let settings = Arc::new(settings);
         let opened = Arc::clone(&settings);
@@ -93,14 +94,15 @@ impl Commands {
             journal,
             store,
             replies,
-            sink,
+            sink: services.client.map(OutputSink::new).map(Arc::new),
             boot_id: boot_id(),
         };
         Ok(Self {
             settings,
             runner,
             outcomes,
-            parameters,
+            parameters: services.parameters,
+            audit: services.audit,
             channels,
             deliveries: Deliveries::default(),
             queue: VecDeque::new(),
@@ -254,10 +256,16 @@ impl Commands {
     fn handle_outcome(&mut self, command: &CommandId, outcome: Outcome) {
         self.running.remove(command);
         match outcome {
-            Outcome::Ended(status) => debug!(%command, status = status.as_str(), "worker is free"),
+            Outcome::Ended(status) => self.note_end(command, &status),
             Outcome::Reboot => self.reboot(),
         }
         self.start_waiting();
+    }
+
+    fn note_end(&self, command: &CommandId, status: &Status) {
+        let status = Text::from(status.as_str());
+        self.audit
+            .record(&Happened::CommandEnded { command, status });
     }
 
     /// Has the host start anew in a minute. What waits goes on after that.

@@ -29,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use self::commands::Commands;
+use super::audit::AuditLog;
 use super::parameter_store::ParameterStore;
+use crate::aws::Client;
 use crate::protocol::wire::Message;
 use crate::runtime::backoff::Backoff;
 
@@ -46,17 +48,28 @@ pub struct Channels {
     pub connections: watch::Receiver<bool>,
 }
 
+/// What commands have of the rest of the agent.
+#[derive(Clone)]
+pub struct Services {
+    /// The way to Parameter Store, if there is one.
+    pub parameters: Option<Arc<dyn ParameterStore>>,
+    /// Signs the calls that bring output to S3 and CloudWatch Logs, if there is somebody.
+    pub client: Option<Client>,
+    /// Where it is noted what was run.
+    pub audit: AuditLog,
+}
+
 /// Takes and runs commands until `cancel`; scripts that run then go on. Where the disk cannot be
 /// used it is tried again and again.
 pub async fn run(
     settings: Settings,
     mut channels: Channels,
-    parameters: Option<Arc<dyn ParameterStore>>,
+    services: Services,
     cancel: CancellationToken,
 ) {
     let mut backoff = Backoff::default();
     let commands = loop {
-        match Commands::open(settings.clone(), channels, parameters.clone(), None).await {
+        match Commands::open(settings.clone(), channels, services.clone()).await {
             Ok(commands) => break commands,
             Err((error, unused)) => {
                 error!(%error, folder = %settings.directory.display(), "no commands are taken, their folder cannot be used");

@@ -42,7 +42,7 @@ pub(super) struct Runner {
     pub(super) journal: Journal,
     pub(super) store: Store,
     pub(super) replies: mpsc::Sender<Reply>,
-    pub(super) sink: Option<Arc<dyn OutputSink>>,
+    pub(super) sink: Option<Arc<OutputSink>>,
     /// The boot of the host.
     pub(super) boot_id: String,
 }
@@ -187,7 +187,7 @@ impl Runner {
     async fn upload(&self, state: &DocumentState, step: &StepState, ended: &[Ended]) {
         let Some(sink) = &self.sink else { return };
         for streams in ended.iter().filter_map(|ended| ended.streams.as_ref()) {
-            sink.upload(&state.io_config, &step.name, &step.id, streams)
+            sink.bring(&state.io_config, &step.name, &step.id, streams)
                 .await;
         }
     }

@@ -18,6 +18,7 @@ use super::super::state::{
 };
 use super::super::steps::without_colons;
 use super::Commands;
+use crate::agent::audit::{Event as Happened, Text};
 use crate::agent::parameter_store::look_up;
 use crate::protocol::wire::command::{CancelCommand, SendCommand, Status};
 use crate::protocol::wire::job::{CommandId, Job, JobAnswer, Subject, iso_8601};
@@ -178,6 +179,15 @@ impl Commands {
             return;
         }
         info!(%command, document = state.document_information.document_name, "command accepted");
+        let steps = state.instance_plugins_information.iter();
+        let steps: Vec<String> = steps
+            .map(|step| format!("{} {}", step.id, step.name))
+            .collect();
+        self.audit.record(&Happened::CommandAccepted {
+            command,
+            document: Text::from(&state.document_information.document_name),
+            steps: Text::from(steps.join(", ")),
+        });
         self.answer(arrival, JobAnswer::Successful);
         self.queue.push_back((command.clone(), state));
         self.start_waiting();
@@ -186,6 +196,10 @@ impl Commands {
     /// Refuses a command and says why. The reference keeps the reason to itself.
     async fn refuse(&mut self, arrival: &Arrival, why: &str) {
         self.answer(arrival, JobAnswer::ParseError);
+        self.audit.record(&Happened::CommandRefused {
+            command: &arrival.command,
+            refusal: Text::from(why),
+        });
         let result = report::not_run(&arrival.job_id, Status::Failed, why);
         self.keep_and_send(Uuid::new_v4(), result).await;
     }
@@ -205,6 +219,8 @@ impl Commands {
         if let Some(running) = self.running.get(&target) {
             info!(command = %target, "command is cancelled");
             running.cancel();
+            self.audit
+                .record(&Happened::CommandCancelled { command: &target });
         } else if let Some(at) = self
             .queue
             .iter()
@@ -228,6 +244,8 @@ impl Commands {
             step.result.end(Status::Cancelled);
         }
         report::conclude(&mut state);
+        self.audit.record(&Happened::CommandCancelled { command });
+        self.note_end(command, &Status::Cancelled);
         let id = Uuid::parse_str(&state.document_information.final_reply_id);
         let id = id.unwrap_or_else(|_| Uuid::new_v4());
         self.keep_and_send(id, report::at_end(&state)).await;

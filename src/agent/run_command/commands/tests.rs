@@ -8,8 +8,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::agent::audit::AuditLog;
 use crate::agent::parameter_store::{Lookup, ParameterStore};
-use crate::agent::run_command::{Channels, Settings, run};
+use crate::agent::run_command::{Channels, Services, Settings, run};
 use crate::protocol::wire::command::{CancelCommand, Report, SendCommand, Status};
 use crate::protocol::wire::job::{
     CANCEL_TOPIC, CommandId, Job, JobAck, JobAnswer, JobReply, JobReplyAck, SEND_TOPIC,
@@ -40,8 +41,12 @@ impl Agent {
             answers: answer,
             connections: seen,
         };
-        let store: Arc<dyn ParameterStore> = Arc::new(Store);
-        let task = run(settings.clone(), channels, Some(store), cancel.clone());
+        let services = Services {
+            parameters: Some(Arc::new(Store)),
+            client: None,
+            audit: AuditLog::off(),
+        };
+        let task = run(settings.clone(), channels, services, cancel.clone());
         Self {
             settings,
             jobs,
