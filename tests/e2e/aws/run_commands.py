@@ -5,7 +5,8 @@ import os
 import signal
 import time
 
-from checks import check, error_code, eventually
+from checks import Failure, check, error_code, eventually
+from command_table import TABLE
 
 SHELL = "AWS-RunShellScript"
 PENDING = ("Pending", "InProgress", "Cancelling")
@@ -97,6 +98,38 @@ def documents_of_ones_own_run_step_by_step(world):
             check(refused == code, f"{parameters}: {refused}")
     finally:
         ssm.delete_document(Name="Story-Steps")
+
+
+def documents_end_as_the_table_says(world):
+    wrong = [text for entry in TABLE for text in differences(world, *entry)]
+    check(not wrong, "\n".join(wrong))
+
+
+def differences(world, name, content, parameters, status, steps):
+    """Runs a document of the table; returns where it ends otherwise."""
+    ssm = world.ssm
+    ssm.create_document(Name="Story-Table", DocumentType="Command", Content=json.dumps(content))
+    try:
+        command = send(world, document="Story-Table", parameters=parameters)
+        eventually("the command is over", lambda: status_of(world, command) not in PENDING)
+        invocation = ssm.list_command_invocations(CommandId=command, Details=True)["CommandInvocations"][0]
+        plugins = {plugin["Name"]: plugin for plugin in invocation["CommandPlugins"]}
+        seen = [("status", status, invocation["Status"])]
+        for step, (wanted, code, out, err, *short) in steps.items():
+            plugin = plugins.get(step)
+            if not plugin:
+                raise Failure(f"{name}: step {step} was not reported")
+            streams = ssm.get_command_invocation(CommandId=command, InstanceId=world.node, PluginName=step)
+            got = "Skipped" if plugin["StatusDetails"] == "Skipped" else plugin["Status"]
+            seen += [(f"{step} status", wanted, got), (f"{step} code", code, plugin["ResponseCode"]),
+                     (f"{step} output", out, streams["StandardOutputContent"]),
+                     (f"{step} errors", err if callable(err) else err[:8000], streams["StandardErrorContent"])]
+            if short:
+                seen.append((f"{step} short output", short[0], plugin["Output"]))
+    finally:
+        ssm.delete_document(Name="Story-Table")
+    return [f"{name}: {what} is {got!r:.200} and not {wanted!r:.200}" for what, wanted, got in seen
+            if not (wanted(got) if callable(wanted) else got == wanted)]
 
 
 def refused_commands_have_awss_error_codes(world):

@@ -36,6 +36,7 @@ API = [
     run_commands.boto3_waits_for_a_command,
     run_commands.parameters_reach_the_script_as_they_are,
     run_commands.documents_of_ones_own_run_step_by_step,
+    run_commands.documents_end_as_the_table_says,
     run_commands.refused_commands_have_awss_error_codes,
     run_commands.commands_go_to_nodes_by_tag,
     run_commands.cancelled_command_ends_with_everything_it_started,
