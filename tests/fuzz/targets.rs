@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ssm_agent::protocol::mux::frame::{HEADER_LENGTH, Header};
 use ssm_agent::protocol::mux::{Event, Role, Session, Settings, StreamId};
+use ssm_agent::protocol::wire::command::{CancelCommand, Report, SendCommand};
 use ssm_agent::protocol::wire::control::{AgentSessionState, ChannelClosed, StartSession};
 use ssm_agent::protocol::wire::handshake::{
     EncryptionChallenge, HandshakeComplete, HandshakeRequest, HandshakeResponse,
     KmsEncryptionResult,
 };
+use ssm_agent::protocol::wire::job::{CommandId, Job, JobAck, JobReply, JobReplyAck};
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
     decode_token_response, encode_token_response,
@@ -39,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session_document", session_document),
     ("service_messages", service_messages),
     ("features", features),
+    ("run_command", run_command),
     ("smux_frame", smux_frame),
     ("smux_session", smux_session),
 ];
@@ -230,6 +233,41 @@ fn smux_session(data: &[u8]) {
         while let Some(answer) = session.poll_transmit(32 << 10) {
             other.handle_bytes(answer, now).expect("we speak smux");
         }
+    }
+}
+
+fn run_command(data: &[u8]) {
+    if let Ok(job) = Job::decode(data) {
+        assert_eq!(Job::decode(&job.encode()), Ok(job.clone()));
+        let _ = job.subject();
+        if let Ok(command) = CommandId::of_job(&job.job_id) {
+            // It is a folder: nothing in it leads elsewhere.
+            assert!(!command.as_str().contains(['/', '.', '\0']));
+        }
+        command_content(&job.content);
+    }
+    if let Ok(ack) = JobAck::decode(data) {
+        assert_eq!(JobAck::decode(&ack.encode()), Ok(ack));
+    }
+    if let Ok(reply) = JobReply::decode(data) {
+        assert_eq!(JobReply::decode(&reply.encode()), Ok(reply.clone()));
+        command_content(&reply.content);
+    }
+    if let Ok(ack) = JobReplyAck::decode(data) {
+        assert_eq!(JobReplyAck::decode(&ack.encode()), Ok(ack));
+    }
+}
+
+/// What stands as text within a job or a reply.
+fn command_content(text: &str) {
+    if let Ok(send) = SendCommand::decode(text) {
+        assert_eq!(SendCommand::decode(&send.encode()), Ok(send));
+    }
+    if let Ok(cancel) = CancelCommand::decode(text) {
+        assert_eq!(CancelCommand::decode(&cancel.encode()), Ok(cancel));
+    }
+    if let Ok(report) = Report::decode(text) {
+        assert_eq!(Report::decode(&report.encode()), Ok(report));
     }
 }
 

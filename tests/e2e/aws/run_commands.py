@@ -4,6 +4,9 @@ import json
 import os
 import signal
 import time
+import uuid
+
+import boto3
 
 from checks import Failure, check, error_code, eventually
 from command_table import TABLE
@@ -221,6 +224,54 @@ def long_output_is_cut_in_the_reply_and_whole_on_disk(world):
     path = os.path.join(world.path("agent"), world.node, "document/orchestration", command, "awsrunShellScript",
                         "0.awsrunShellScript/stdout")
     check(os.path.getsize(path) == 10_000_000, "the whole output")
+
+
+def commands_survive_the_death_of_the_gateway(world):
+    """It is killed while scripts run and one waits; its successor knows of all of them."""
+    running = [send(world, f"sleep 1; echo {number}") for number in range(5)]
+    waiting = send(world, "echo waited")
+    eventually("they run", lambda: status_of(world, running[0]) == "InProgress")
+    start_again = world.kill_gateway()
+    time.sleep(1.5)
+    start_again()
+    eventually("the agent is back", lambda: world.ssm.get_connection_status(Target=world.node)["Status"] == "connected")
+    outputs = [result(world, command)["StandardOutputContent"] for command in [*running, waiting]]
+    check(outputs == ["0\n", "1\n", "2\n", "3\n", "4\n", "waited\n"], f"{outputs}")
+
+
+def output_goes_to_s3_and_cloudwatch_logs(world):
+    def client(service):
+        return boto3.client(service, endpoint_url=world.aws_url, region_name="us-east-1", aws_access_key_id="any",
+                            aws_secret_access_key="any")
+    s3, logs = client("s3"), client("logs")
+    bucket, group = f"output-{uuid.uuid4()}", f"/output/{uuid.uuid4()}"
+    s3.create_bucket(Bucket=bucket)
+    arguments = {"OutputS3BucketName": bucket, "OutputS3KeyPrefix": "pre/fix", "OutputS3Region": "us-east-1",
+                 "CloudWatchOutputConfig": {"CloudWatchLogGroupName": group, "CloudWatchOutputEnabled": True}}
+    command = send(world, "seq 3000000; echo oh >&2", **arguments)
+    found = result(world, command)
+    check(found["Status"] == "Success", f"{found}")
+    whole = b"".join(b"%d\n" % number for number in range(1, 3000001))
+    place = f"pre/fix/{command}/{world.node}/awsrunShellScript/0.awsrunShellScript"
+    stored = s3.get_object(Bucket=bucket, Key=f"{place}/stdout")
+    check(stored["Body"].read() == whole and stored["ContentType"] == "text/plain", "23 MB, in several parts")
+    check(s3.get_object(Bucket=bucket, Key=f"{place}/stderr")["Body"].read() == b"oh\n", "the error output")
+    check(found["StandardOutputUrl"] == f"https://s3.us-east-1.amazonaws.com/{bucket}/{place}/stdout", f"{found}")
+    stream, token, text = f"{command}/{world.node}/aws-runShellScript/stdout", None, b""
+    while True:
+        page = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True,
+                                   **({"nextToken": token} if token else {}))
+        text += b"".join(event["message"].encode() + b"\n" for event in page["events"])
+        if page["nextForwardToken"] == token:
+            break
+        token = page["nextForwardToken"]
+    check(text == whole, f"{len(text)} bytes of {len(whole)}")
+    silent = send(world, "true", **arguments)
+    check(result(world, silent)["Status"] == "Success", "it prints nothing")
+    check(all(silent not in found["Key"] for found in s3.list_objects_v2(Bucket=bucket)["Contents"]), "nothing is stored")
+    arguments["OutputS3BucketName"] = "no-such-bucket-anywhere"
+    lost = result(world, send(world, "echo all the same", **arguments))
+    check((lost["Status"], lost["StandardOutputContent"]) == ("Success", "all the same\n"), f"{lost}")
 
 
 def cli_sends_waits_and_reads(world, aws):

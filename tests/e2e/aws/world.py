@@ -31,13 +31,7 @@ class World:
 
     def start(self):
         state = self.path("gateway")
-        gateway = self.spawn(["ssm-gateway", "serve", "--state", state, "--listen", f"{self.ADDRESS}:0",
-                              "--plain-listen", "127.0.0.1:0"], subprocess.PIPE)
-        line = gateway.stdout.readline().decode()
-        found = re.search(r"https://[0-9.:]+", line)
-        check(found, f"the gateway said {line!r} instead of its address")
-        self.url = found.group(0)
-        self.plain_url = re.search(r"http://[0-9.:]+", gateway.stdout.readline().decode()).group(0)
+        self.start_gateway(f"{self.ADDRESS}:0", "127.0.0.1:0")
         self.moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.moto.start()
         self.aws_url = "http://%s:%d" % self.moto.get_host_and_port()
@@ -60,6 +54,22 @@ class World:
             "AWS_ENDPOINT_URL_KMS": self.aws_url,
         }
         self.ssm = self.boto3(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def start_gateway(self, listen, plain_listen):
+        self.gateway = self.spawn(["ssm-gateway", "serve", "--state", self.path("gateway"), "--listen", listen,
+                                   "--plain-listen", plain_listen], subprocess.PIPE)
+        line = self.gateway.stdout.readline().decode()
+        found = re.search(r"https://[0-9.:]+", line)
+        check(found, f"the gateway said {line!r} instead of its address")
+        self.url = found.group(0)
+        self.plain_url = re.search(r"http://[0-9.:]+", self.gateway.stdout.readline().decode()).group(0)
+
+    def kill_gateway(self):
+        """Kills the gateway; returns what starts it again where it was."""
+        self.gateway.kill()
+        self.gateway.wait()
+        addresses = [url.split("//")[1] for url in (self.url, self.plain_url)]
+        return lambda: self.start_gateway(*addresses)
 
     def boto3(self, access_key, secret):
         return boto3.client("ssm", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id=access_key,
