@@ -1,5 +1,5 @@
 //! What the gateway remembers: nodes and their credentials, activations, access keys, sessions and
-//! their recordings, documents, commands.
+//! their recordings, documents, commands, parameters.
 //!
 //! One SQLite file, one connection. Every call runs on the blocking pool, so that a slow disk never
 //! holds up the relay. Secrets that must be known in the clear to check a signature (access keys,
@@ -12,6 +12,7 @@ pub mod commands;
 pub mod documents;
 pub mod node_credentials;
 pub mod nodes;
+pub mod parameters;
 pub mod recordings;
 pub mod secret;
 pub mod sessions;

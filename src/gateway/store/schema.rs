@@ -6,8 +6,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    StoreError, access, activations, commands, documents, node_credentials, nodes, recordings,
-    sessions,
+    StoreError, access, activations, commands, documents, node_credentials, nodes, parameters,
+    recordings, sessions,
 };
 
 /// All migrations in order. What is released here is never edited; a change is a new entry.
@@ -25,7 +25,7 @@ const MIGRATIONS: &[&[&str]] = &[
         access::RUN_AS_SCHEMA,
     ],
     &[recordings::SCHEMA, access::AUDITOR_SCHEMA],
-    &[commands::SCHEMA],
+    &[commands::SCHEMA, parameters::SCHEMA],
 ];
 
 /// Brings `connection` to the newest schema.

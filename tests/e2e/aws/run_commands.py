@@ -226,6 +226,38 @@ def long_output_is_cut_in_the_reply_and_whole_on_disk(world):
     check(os.path.getsize(path) == 10_000_000, "the whole output")
 
 
+def parameters_are_kept_and_reach_scripts(world):
+    ssm = world.ssm
+    for name, value, kind in [("/story/word", "it's $HOME", "String"), ("/story/list", "a,b", "StringList"),
+                              ("/story/deep/down", "x", "String"), ("plain", "1", "String")]:
+        check(ssm.put_parameter(Name=name, Value=value, Type=kind)["Version"] == 1, name)
+    try:
+        check(error_code(ssm.put_parameter, Name="plain", Value="2", Type="String") == "ParameterAlreadyExists", "no overwrite")
+        check(ssm.put_parameter(Name="plain", Value="2", Overwrite=True)["Version"] == 2, "the second version")
+        check(ssm.get_parameter(Name="plain:1")["Parameter"]["Value"] == "1", "the first version")
+        check(error_code(ssm.get_parameter, Name="other") == "ParameterNotFound", "no such parameter")
+        check(error_code(ssm.put_parameter, Name="secret", Value="x", Type="SecureString") == "UnsupportedParameterType",
+              "there are no secrets")
+        check(error_code(ssm.put_parameter, Name="odd", Value="x", Type="String", AllowedPattern="^[0-9]$")
+              == "ParameterPatternMismatchException", "the pattern")
+        for recursive, names in [(False, ["/story/list", "/story/word"]),
+                                 (True, ["/story/deep/down", "/story/list", "/story/word"])]:
+            pages = ssm.get_paginator("get_parameters_by_path").paginate(Path="/story", Recursive=recursive,
+                                                                         PaginationConfig={"PageSize": 2})
+            check([found["Name"] for page in pages for found in page["Parameters"]] == names, f"{recursive}")
+        listed = ssm.describe_parameters(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": ["/story"]}])
+        check(len(listed["Parameters"]) == 3, f"{listed}")
+        got = ssm.get_parameters(Names=["plain", "nobody"])
+        check([found["Value"] for found in got["Parameters"]] == ["2"] and got["InvalidParameters"] == ["nobody"], f"{got}")
+        command = send(world, "cat <<'END'", "{{ssm:/story/word}} {{ ssm:plain:1 }}", "END")
+        check(result(world, command)["StandardOutputContent"] == "it's $HOME 1\n", "the values are put in")
+        refused = result(world, send(world, "echo {{ssm:nobody}}"))
+        check(refused["Status"] == "Failed" and "nobody" in refused["StandardErrorContent"], f"{refused}")
+    finally:
+        ssm.delete_parameters(Names=["/story/word", "/story/list", "/story/deep/down", "plain"])
+    check(error_code(ssm.delete_parameter, Name="plain") == "ParameterNotFound", "it is gone")
+
+
 def commands_survive_the_death_of_the_gateway(world):
     """It is killed while scripts run and one waits; its successor knows of all of them."""
     running = [send(world, f"sleep 1; echo {number}") for number in range(5)]

@@ -38,6 +38,7 @@ API = [
     run_commands.documents_of_ones_own_run_step_by_step,
     run_commands.documents_end_as_the_table_says,
     run_commands.refused_commands_have_awss_error_codes,
+    run_commands.parameters_are_kept_and_reach_scripts,
     run_commands.commands_go_to_nodes_by_tag,
     run_commands.cancelled_command_ends_with_everything_it_started,
     run_commands.late_command_is_timed_out,

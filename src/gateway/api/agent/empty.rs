@@ -1,5 +1,5 @@
 //! Operations that agents call as a matter of course and for which the gateway has nothing to say:
-//! associations, inventory, compliance, packages, parameters. The answers are valid and empty.
+//! associations, inventory, compliance, packages. The answers are valid and empty.
 
 use serde_json::{Value, json};
 
@@ -28,11 +28,6 @@ pub(super) fn answer(
             speaks_for_itself(node_id, member("ResourceId"))?;
             json!({})
         }
-        "GetParameters" => {
-            let names = request.get("Names").cloned().unwrap_or_else(|| json!([]));
-            json!({"Parameters": [], "InvalidParameters": names})
-        }
-        "GetParameter" => return Err(ApiError::new("ParameterNotFound", "")),
         "DescribeAssociation" => {
             let text = "The specified association doesn't exist.";
             return Err(ApiError::new("AssociationDoesNotExist", text));
@@ -56,18 +51,6 @@ mod tests {
     use super::*;
 
     const NODE: &str = "mi-0123456789abcdef0";
-
-    #[test]
-    fn parameters_that_do_not_exist_are_listed_as_invalid() {
-        let request = json!({"Names": ["/a", "b"]});
-
-        let answer = answer("GetParameters", NODE, &request).unwrap().unwrap();
-
-        assert_eq!(
-            answer,
-            json!({"Parameters": [], "InvalidParameters": ["/a", "b"]})
-        );
-    }
 
     #[test]
     fn node_cannot_ask_or_report_for_another_one() {

@@ -1,10 +1,12 @@
-//! What people and their tools ask for: sessions, commands, nodes, activations, documents.
+//! What people and their tools ask for: sessions, commands, nodes, activations, documents,
+//! parameters.
 
 mod activations;
 mod commands;
 mod documents;
 mod node_filter;
 mod nodes;
+pub(super) mod parameter_store;
 mod parameters;
 mod preferences;
 mod sessions;
@@ -44,6 +46,13 @@ pub(super) async fn call(
         "ListCommands" => reply(&commands::list(state, read(body)?).await?),
         "ListCommandInvocations" => reply(&commands::list_invocations(state, read(body)?).await?),
         "GetCommandInvocation" => reply(&commands::get_invocation(state, read(body)?).await?),
+        "PutParameter" => reply(&parameter_store::put(state, person, read(body)?).await?),
+        "GetParameter" => reply(&parameter_store::get(state, read(body)?).await?),
+        "GetParameters" => reply(&parameter_store::get_many(state, read(body)?).await?),
+        "GetParametersByPath" => reply(&parameter_store::get_by_path(state, read(body)?).await?),
+        "DescribeParameters" => reply(&parameter_store::describe(state, read(body)?).await?),
+        "DeleteParameter" => reply(&parameter_store::delete(state, read(body)?).await?),
+        "DeleteParameters" => reply(&parameter_store::delete_many(state, read(body)?).await?),
         "AddTagsToResource" => reply(&tags::add(state, read(body)?).await?),
         "RemoveTagsFromResource" => reply(&tags::remove(state, read(body)?).await?),
         "ListTagsForResource" => reply(&tags::list(state, read(body)?).await?),

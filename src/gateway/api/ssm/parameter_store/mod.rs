@@ -1,0 +1,219 @@
+//! Parameter Store: PutParameter, GetParameter, GetParameters, GetParametersByPath,
+//! DescribeParameters, DeleteParameter, DeleteParameters. Nodes may ask GetParameters too.
+//!
+//! There are no secure strings: the gateway has no key of its own that would protect them better than
+//! the mode of its database does.
+
+mod list;
+mod put;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::ApiState;
+use super::super::answer::{ApiError, epoch_seconds};
+use super::super::signature::ACCOUNT;
+use super::super::validation::{length, required};
+use crate::gateway::store::parameters::Parameter;
+
+pub(super) use list::{describe, get_by_path};
+pub(super) use put::put;
+
+/// Most names in one call, by the model.
+const NAMES: usize = 10;
+/// Region in ARNs; the gateway is in none.
+const REGION: &str = "us-east-1";
+
+/// Members of GetParameter and DeleteParameter.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api) struct NameRequest {
+    name: Option<String>,
+}
+
+/// Members of GetParameters and DeleteParameters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api) struct NamesRequest {
+    names: Option<Vec<String>>,
+}
+
+/// GetParameter's result.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api) struct Got {
+    parameter: Shown,
+}
+
+/// GetParameters' result.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api) struct GotMany {
+    parameters: Vec<Shown>,
+    invalid_parameters: Vec<String>,
+}
+
+/// DeleteParameter's result.
+#[derive(Debug, Serialize)]
+pub(super) struct Deleted {}
+
+/// DeleteParameters' result.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DeletedMany {
+    deleted_parameters: Vec<String>,
+    invalid_parameters: Vec<String>,
+}
+
+/// A parameter with its value.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api) struct Shown {
+    name: String,
+    #[serde(rename = "Type")]
+    kind: String,
+    value: String,
+    version: i64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    selector: String,
+    last_modified_date: f64,
+    #[serde(rename = "ARN")]
+    arn: String,
+    data_type: String,
+}
+
+/// One parameter, in its latest version or in that of `name:version`.
+///
+/// # Errors
+/// `ParameterNotFound`, `ParameterVersionNotFound`.
+pub(in crate::gateway::api) async fn get(
+    state: &ApiState,
+    request: NameRequest,
+) -> Result<Got, ApiError> {
+    let name = required("name", request.name)?;
+    length("name", &name, 1..=2048)?;
+    match find(state, &name).await? {
+        Some(parameter) => Ok(Got { parameter }),
+        None => {
+            let code = if name.contains(':') {
+                "ParameterVersionNotFound"
+            } else {
+                "ParameterNotFound"
+            };
+            Err(ApiError::new(code, format!("Parameter {name} not found.")))
+        }
+    }
+}
+
+async fn find(state: &ApiState, asked: &str) -> Result<Option<Shown>, ApiError> {
+    let within_arn = asked.split_once(":parameter").map(|(_, name)| name);
+    let asked = match within_arn {
+        Some(path) if asked.starts_with("arn:") => {
+            // The ARN of a name without slashes has one all the same.
+            let name = path.trim_start_matches('/');
+            if name.contains('/') { path } else { name }
+        }
+        _ => asked,
+    };
+    let (name, selector) = match asked.split_once(':') {
+        Some((name, selector)) => (name, format!(":{selector}")),
+        None => (asked, String::new()),
+    };
+    let version = match selector.strip_prefix(':') {
+        None => None,
+        // Labels there are none.
+        Some(version) => match version.parse() {
+            Ok(version) => Some(version),
+            Err(_) => return Ok(None),
+        },
+    };
+    let found = state.store.parameter(name, version).await?;
+    Ok(found.map(|parameter| Shown {
+        selector,
+        ..Shown::from(parameter)
+    }))
+}
+
+/// Several parameters; those that are not there are named apart.
+///
+/// # Errors
+/// `ValidationException`.
+pub(in crate::gateway::api) async fn get_many(
+    state: &ApiState,
+    request: NamesRequest,
+) -> Result<GotMany, ApiError> {
+    let (mut parameters, mut invalid_parameters) = (Vec::new(), Vec::new());
+    for name in names(request)? {
+        match find(state, &name).await? {
+            Some(parameter) => parameters.push(parameter),
+            None => invalid_parameters.push(name),
+        }
+    }
+    Ok(GotMany {
+        parameters,
+        invalid_parameters,
+    })
+}
+
+fn names(request: NamesRequest) -> Result<Vec<String>, ApiError> {
+    let names = required("names", request.names)?;
+    if !(1..=NAMES).contains(&names.len()) {
+        let text = format!("{} names were given, 1 to {NAMES} are allowed", names.len());
+        return Err(ApiError::validation(text));
+    }
+    Ok(names)
+}
+
+/// Deletes a parameter.
+///
+/// # Errors
+/// `ParameterNotFound`.
+pub(super) async fn delete(state: &ApiState, request: NameRequest) -> Result<Deleted, ApiError> {
+    let name = required("name", request.name)?;
+    if state.store.delete_parameter(&name).await? {
+        return Ok(Deleted {});
+    }
+    let text = format!("Parameter {name} not found.");
+    Err(ApiError::new("ParameterNotFound", text))
+}
+
+/// Deletes parameters; those that are not there are named apart.
+///
+/// # Errors
+/// `ValidationException`.
+pub(super) async fn delete_many(
+    state: &ApiState,
+    request: NamesRequest,
+) -> Result<DeletedMany, ApiError> {
+    let (mut deleted_parameters, mut invalid_parameters) = (Vec::new(), Vec::new());
+    for name in names(request)? {
+        if state.store.delete_parameter(&name).await? {
+            deleted_parameters.push(name);
+        } else {
+            invalid_parameters.push(name);
+        }
+    }
+    Ok(DeletedMany {
+        deleted_parameters,
+        invalid_parameters,
+    })
+}
+
+fn arn(name: &str) -> String {
+    let name = name.trim_start_matches('/');
+    format!("arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name}")
+}
+
+impl From<Parameter> for Shown {
+    fn from(parameter: Parameter) -> Self {
+        Self {
+            arn: arn(&parameter.name),
+            name: parameter.name,
+            kind: parameter.kind,
+            value: parameter.value,
+            version: parameter.version,
+            selector: String::new(),
+            last_modified_date: epoch_seconds(parameter.modified),
+            data_type: parameter.data_type,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! PutParameter.
+
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::super::super::ApiState;
+use super::super::super::answer::ApiError;
+use super::super::super::validation::{length, matches, not_in_set, pattern, required};
+use super::super::Person;
+use crate::gateway::store::parameters::{PARAMETER_LIMIT, Parameter, PutRefused};
+use crate::protocol::wire::session_document::ParameterDefinition;
+
+/// Longest value of a standard parameter, in characters, as documented.
+const VALUE: usize = 4096;
+/// Longest name, as documented.
+const NAME: usize = 1011;
+/// Deepest hierarchy, as documented.
+const LEVELS: usize = 15;
+
+static NAME_PATTERN: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[a-zA-Z0-9_.\-/]+$"));
+
+/// PutParameter's members.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api::ssm) struct PutRequest {
+    name: Option<String>,
+    value: Option<String>,
+    #[serde(rename = "Type")]
+    kind: Option<String>,
+    description: Option<String>,
+    allowed_pattern: Option<String>,
+    data_type: Option<String>,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// PutParameter's result.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway::api::ssm) struct Put {
+    version: i64,
+    tier: &'static str,
+}
+
+/// Writes a parameter, or its next version.
+///
+/// # Errors
+/// `ParameterAlreadyExists`, `ParameterLimitExceeded`, `HierarchyTypeMismatch`,
+/// `HierarchyLevelLimitExceededException`, `InvalidAllowedPatternException`,
+/// `ParameterPatternMismatchException`, `UnsupportedParameterType`, `ValidationException`.
+pub(in crate::gateway::api::ssm) async fn put(
+    state: &ApiState,
+    person: &Person,
+    request: PutRequest,
+) -> Result<Put, ApiError> {
+    let name = required("name", request.name)?;
+    check_name(&name)?;
+    let value = required("value", request.value)?;
+    length("value", &value, 1..=VALUE)?;
+    if let Some(description) = &request.description {
+        length("description", description, 0..=1024)?;
+    }
+    let known = state.store.parameter(&name, None).await?;
+    // A new version may leave the type to the one before.
+    let kind = request.kind.or_else(|| known.map(|known| known.kind));
+    let kind = required("type", kind)?;
+    match kind.as_str() {
+        "String" | "StringList" => {}
+        "SecureString" => {
+            return Err(ApiError::new(
+                "UnsupportedParameterType",
+                "This gateway keeps no parameters of type SecureString: it has no key to encrypt them with.",
+            ));
+        }
+        other => {
+            return Err(not_in_set(
+                "type",
+                other,
+                &["String", "StringList", "SecureString"],
+            ));
+        }
+    }
+    let allowed_pattern = request.allowed_pattern.unwrap_or_default();
+    length("allowedPattern", &allowed_pattern, 0..=1024)?;
+    check_value(&name, &value, &allowed_pattern)?;
+    let parameter = Parameter {
+        version: 0,
+        kind,
+        value,
+        description: request.description.unwrap_or_default(),
+        allowed_pattern,
+        data_type: request.data_type.unwrap_or_else(|| "text".into()),
+        author: person.arn.clone(),
+        modified: SystemTime::now(),
+        name,
+    };
+    let written = state
+        .store
+        .put_parameter(parameter, request.overwrite)
+        .await?;
+    let version = written.map_err(|refused| match refused {
+        PutRefused::Exists => ApiError::new(
+            "ParameterAlreadyExists",
+            "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.",
+        ),
+        PutRefused::OtherKind => ApiError::new(
+            "HierarchyTypeMismatch",
+            "The parameter exists with another type.",
+        ),
+        PutRefused::TooMany => {
+            let text = format!("There are {PARAMETER_LIMIT} parameters already.");
+            ApiError::new("ParameterLimitExceeded", text)
+        }
+    })?;
+    Ok(Put {
+        version,
+        tier: "Standard",
+    })
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    length("name", name, 1..=NAME)?;
+    matches("name", name, &NAME_PATTERN)?;
+    let start = name.trim_start_matches('/').to_ascii_lowercase();
+    if start.starts_with("aws") || start.starts_with("ssm") {
+        let text = format!(
+            "Parameter name {name}: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive)."
+        );
+        return Err(ApiError::validation(text));
+    }
+    if name.contains('/') && !name.starts_with('/') {
+        let text = format!("Parameter name {name} must be fully qualified: begin with a slash.");
+        return Err(ApiError::validation(text));
+    }
+    let levels = name.matches('/').count();
+    if levels > LEVELS {
+        let text = format!("{levels} levels are above the limit of {LEVELS}.");
+        return Err(ApiError::new("HierarchyLevelLimitExceededException", text));
+    }
+    if name.ends_with('/') || name.contains("//") {
+        let text = format!("Parameter name {name} has an empty part.");
+        return Err(ApiError::validation(text));
+    }
+    Ok(())
+}
+
+fn check_value(name: &str, value: &str, allowed_pattern: &str) -> Result<(), ApiError> {
+    let rule = ParameterDefinition {
+        allowed_pattern: Some(allowed_pattern.to_owned()),
+        ..ParameterDefinition::default()
+    };
+    rule.check_pattern(name)
+        .map_err(|error| ApiError::new("InvalidAllowedPatternException", error.to_string()))?;
+    rule.check(name, &value.into()).map_err(|_| {
+        let text = format!(
+            "Parameter value, cannot be validated against allowedPattern: {allowed_pattern}"
+        );
+        ApiError::new("ParameterPatternMismatchException", text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_aws() {
+        for name in ["a", "/a/b", "a.b-c_d", "/x"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        let deep = "/a".repeat(LEVELS + 1);
+        for name in [
+            "", "a b", "a/b", "/a/", "/a//b", "aws-x", "/SSM/x", &deep, "a:1",
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_must_match_their_pattern() {
+        assert!(check_value("p", "12", "^[0-9]+$").is_ok());
+        assert!(check_value("p", "anything", "").is_ok());
+        let wrong = check_value("p", "x", "^[0-9]+$").unwrap_err();
+        assert_eq!(wrong.code(), "ParameterPatternMismatchException");
+        let unusable = check_value("p", "x", "(").unwrap_err();
+        assert_eq!(unusable.code(), "InvalidAllowedPatternException");
+    }
+}
