@@ -344,8 +344,11 @@ async fn documents_are_listed_with_those_of_amazon_by_filters_and_pages() {
         filtered("tag:of", &["Zulu", "Alpha"]).await,
         ["Alpha", "Zulu"]
     );
-    assert_eq!(filtered("DocumentType", &["Command"]).await.len(), 0);
-    assert_eq!(filtered("PlatformTypes", &["Linux"]).await.len(), 11);
+    assert_eq!(
+        filtered("DocumentType", &["Command"]).await,
+        ["AWS-RunPowerShellScript", "AWS-RunShellScript"]
+    );
+    assert_eq!(filtered("PlatformTypes", &["Linux"]).await.len(), 13);
     assert_eq!(
         filtered("SearchKeyword", &["ssh"]).await,
         ["AWS-StartSSHSession"]

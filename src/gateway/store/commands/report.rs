@@ -149,7 +149,8 @@ fn begin(
         .map(drop)
 }
 
-/// A step that was reported as over is not reported as running by a reply that was overtaken.
+/// A step that was reported as over stays so, whatever a reply that was overtaken says: the agent
+/// repeats one that found no acknowledgement for hours, also that a reboot was due.
 fn upsert_step(
     transaction: &Transaction<'_>,
     command_id: &CommandId,
@@ -167,7 +168,7 @@ fn upsert_step(
                  output = excluded.output, stdout = excluded.stdout, stderr = excluded.stderr,
                  started = excluded.started, ended = excluded.ended, s3_bucket = excluded.s3_bucket,
                  s3_prefix = excluded.s3_prefix, stream_name = excluded.stream_name
-             WHERE excluded.status <> 'InProgress'",
+             WHERE ?15 OR status NOT IN ('Success', 'Failed', 'Cancelled', 'TimedOut', 'Skipped')",
         )?
         .execute(params![
             command_id.as_str(),
@@ -184,6 +185,7 @@ fn upsert_step(
             step.output_s3_bucket_name,
             step.output_s3_key_prefix,
             step.step_name,
+            step.status.is_final(),
         ])
         .map(drop)
 }

@@ -75,6 +75,32 @@ async fn reboot_is_not_the_end() {
 }
 
 #[tokio::test]
+async fn late_report_of_a_reboot_does_not_undo_the_end_of_a_step() {
+    let store = Store::open_in_memory().unwrap();
+    let id = send(&store, "c-1", &["mi-1"], 1000).await.command_id;
+    let apply = async |document, step: Status| {
+        let report = report(document, &[("a", step)]);
+        store.apply_report(&id, "mi-1", report).await.unwrap()
+    };
+    let step = async || {
+        let (_, steps) = store.invocation(&id, "mi-1").await.unwrap().unwrap();
+        steps[0].status.clone()
+    };
+
+    apply(Status::SuccessAndReboot, Status::SuccessAndReboot).await;
+    assert_eq!(step().await, "SuccessAndReboot");
+    apply(Status::Success, Status::Success).await;
+    for late in [
+        Status::SuccessAndReboot,
+        Status::InProgress,
+        Status::NotStarted,
+    ] {
+        apply(Status::InProgress, late).await;
+        assert_eq!(step().await, "Success");
+    }
+}
+
+#[tokio::test]
 async fn report_of_another_node_is_unknown() {
     let store = Store::open_in_memory().unwrap();
     let id = send(&store, "c-1", &["mi-1"], 1000).await.command_id;
