@@ -16,19 +16,28 @@ const PRIVATE_DIR_MODE: u32 = 0o700;
 /// # Errors
 /// The I/O error of the failing step; `path` is then untouched and no temporary file is left.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    write_in_order(path, content, mode)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    // Without this the rename itself may be lost in a power cut.
+    File::open(folder)?.sync_all()
+}
+
+/// The same, but a power cut may lose the file as if it had never been written. Then it also loses
+/// whatever was done to the same file system afterwards: journaling file systems keep that order.
+///
+/// # Errors
+/// Those of [`write()`].
+pub fn write_in_order(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let written = write_and_rename(&temporary, path, content, mode);
     if written.is_err() {
         // The error of the failing step matters more than that of the clean-up.
         let _ = fs::remove_file(&temporary);
-        return written;
     }
-    // Without this the rename itself may be lost in a power cut.
-    File::open(folder)?.sync_all()
+    written
 }
 
 /// Creates `path` and its missing parents with mode 0700 (existing folders are left alone).

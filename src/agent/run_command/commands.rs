@@ -242,15 +242,22 @@ impl Commands {
     }
 
     fn start_waiting(&mut self) {
-        while !self.is_rebooting
-            && self.running.len() < self.settings.workers
+        while self.has_free_worker()
             && let Some((command, state)) = self.queue.pop_front()
         {
-            let cancel = CancellationToken::new();
-            self.running.insert(command.clone(), cancel.clone());
-            let run = self.runner.clone().run(command.clone(), state, cancel);
-            self.workers.spawn(async move { (command, run.await) });
+            self.start(command, state);
         }
+    }
+
+    fn has_free_worker(&self) -> bool {
+        !self.is_rebooting && self.running.len() < self.settings.workers
+    }
+
+    fn start(&mut self, command: CommandId, state: DocumentState) {
+        let cancel = CancellationToken::new();
+        self.running.insert(command.clone(), cancel.clone());
+        let run = self.runner.clone().run(command.clone(), state, cancel);
+        self.workers.spawn(async move { (command, run.await) });
     }
 
     fn handle_outcome(&mut self, command: &CommandId, outcome: Outcome) {

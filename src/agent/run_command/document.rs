@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn steps_come_with_their_parameters_in_order() {
         let steps = resolve(
-            json!({
+            &json!({
                 "schemaVersion": "2.2",
                 "parameters": {
                     "commands": {"type": "StringList"},
@@ -351,7 +351,7 @@ mod tests {
                      "precondition": {"StringEquals": ["{{ where }}", "/tmp"]}},
                 ],
             }),
-            json!({"commands": ["a \"b\"", "c"]}),
+            &json!({"commands": ["a \"b\"", "c"]}),
         )
         .unwrap();
 
@@ -373,13 +373,13 @@ mod tests {
     #[test]
     fn plugins_of_older_schemas_are_steps() {
         let steps = resolve(
-            json!({
+            &json!({
                 "schemaVersion": "1.2",
                 "parameters": {"commands": {"type": "StringList"}},
                 "runtimeConfig": {"aws:runShellScript": {"properties": [
                     {"id": "0.aws:runShellScript", "runCommand": "{{ commands }}"}]}},
             }),
-            json!({"commands": ["ls"]}),
+            &json!({"commands": ["ls"]}),
         )
         .unwrap();
 
@@ -399,9 +399,9 @@ mod tests {
             "\u{0}",
         ] {
             let steps = resolve(
-                json!({"schemaVersion": "2.2", "mainSteps": [
+                &json!({"schemaVersion": "2.2", "mainSteps": [
                     {"action": "p", "name": "s", "inputs": {"a": "<{{ v }}>", "b": "{{v}}"}}]}),
-                json!({"v": nasty, "other": "no"}),
+                &json!({"v": nasty, "other": "no"}),
             )
             .unwrap();
             assert_eq!(
@@ -419,14 +419,14 @@ mod tests {
             "mainSteps": [{"action": "p", "name": "s", "inputs": {}}],
         });
 
-        let error = resolve(document.clone(), json!({"p": "a b"})).unwrap_err();
+        let error = resolve(&document, &json!({"p": "a b"})).unwrap_err();
 
         assert_eq!(
             error.to_string(),
             "parameter p is not allowed: \"a b\" does not match ^[a-z]+$"
         );
-        assert!(resolve(document.clone(), json!({"p": "ab"})).is_ok());
-        assert!(resolve(document, json!({})).is_ok());
+        assert!(resolve(&document, &json!({"p": "ab"})).is_ok());
+        assert!(resolve(&document, &json!({})).is_ok());
     }
 
     #[test]
@@ -514,8 +514,8 @@ mod tests {
         );
     }
 
-    fn resolve(document: Value, given: Value) -> Result<Vec<Step>, Refusal> {
-        let document = Document::read(&document)?;
+    fn resolve(document: &Value, given: &Value) -> Result<Vec<Step>, Refusal> {
+        let document = Document::read(document)?;
         let given = given.as_object().unwrap().clone();
         document.resolve(&given, &StoredParameters::default())
     }

@@ -87,6 +87,17 @@ impl Journal {
         Ok(())
     }
 
+    /// Keeps a new command that begins at once.
+    pub(super) fn accept_begun(
+        &self,
+        command: &CommandId,
+        state: &DocumentState,
+    ) -> io::Result<()> {
+        write(&self.current.join(command.as_str()), state)?;
+        self.remember(command);
+        Ok(())
+    }
+
     /// Notes that a command was accepted. It is of use only while its state is gone.
     fn remember(&self, command: &CommandId) {
         let made = atomic_file::create_private_dir(&self.accepted.join(command.as_str()));
@@ -233,7 +244,10 @@ mod tests {
         assert!(!journal.knows(&command));
         journal.accept(&command, &state).unwrap();
         assert!(journal.knows(&command));
-        assert_eq!(journal.load().unwrap().pending, [state.clone()]);
+        assert_eq!(
+            journal.load().unwrap().pending,
+            std::slice::from_ref(&state)
+        );
         journal.save(&command, &state).unwrap();
         let left = journal.load().unwrap();
         assert_eq!((left.current.len(), left.pending.len()), (1, 0));

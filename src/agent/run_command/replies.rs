@@ -66,7 +66,8 @@ impl Store {
         };
         let name = format!("{}_{id}", Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S"));
         let path = self.folder.join(name);
-        atomic_file::write(&path, &serde_json::to_vec(&kept)?, 0o600)?;
+        // The command's state goes after it; a power cut that loses this leaves that.
+        atomic_file::write_in_order(&path, &serde_json::to_vec(&kept)?, 0o600)?;
         Ok(Reply {
             id,
             path,
@@ -379,7 +380,7 @@ mod tests {
         fs::write(replies.join("2024-10-15T21-22-05_x"), "{").unwrap();
         fs::write(replies.join(".half.tmp"), "{").unwrap();
 
-        assert_eq!(store.load().unwrap(), [kept.clone()]);
+        assert_eq!(store.load().unwrap(), std::slice::from_ref(&kept));
         assert_eq!(store.find(&id.to_string()).unwrap(), Some(kept));
         assert_eq!(store.find("x").unwrap(), None);
     }

@@ -65,8 +65,13 @@ impl Runner {
             if begun == Begun::No {
                 state.instance_plugins_information[index].result.begin();
             }
-            state.document_information.boot_id.clone_from(&self.boot_id);
-            let saved = self.save(&command, &state).await;
+            let saved = if begun == Begun::ThisBoot {
+                // So it is on disk.
+                Ok(())
+            } else {
+                state.document_information.boot_id.clone_from(&self.boot_id);
+                self.save(&command, &state).await
+            };
             let ended = match saved {
                 Ok(()) => self.run_step(&command, &state, index, begun, &cancel).await,
                 Err(error) => Done::failed(format!("cannot note how far the command is: {error}")),
@@ -84,6 +89,14 @@ impl Runner {
             }
         }
         self.end(&command, state).await
+    }
+
+    /// Marks a new command as one whose first step begins now.
+    pub(super) fn begin(&self, state: &mut DocumentState) {
+        state.document_information.boot_id.clone_from(&self.boot_id);
+        if let Some(first) = state.instance_plugins_information.first_mut() {
+            first.result.begin();
+        }
     }
 
     fn begun(&self, state: &DocumentState, index: usize) -> Begun {

@@ -322,11 +322,6 @@ mod empty_if_not_started {
 
     use crate::protocol::wire::command::Status;
 
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        clippy::ref_option,
-        reason = "serde gives a reference"
-    )]
     pub(super) fn serialize<S: Serializer>(status: &Status, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(match status {
             Status::NotStarted => "",

@@ -165,15 +165,27 @@ impl Commands {
     /// Keeps a command and answers its job.
     pub(super) async fn handle_draft(&mut self, arrival: &Arrival, draft: Result<Draft, Rejected>) {
         let command = &arrival.command;
-        let state = match draft {
+        let mut state = match draft {
             Ok(draft) => draft.state,
             Err(rejected) => {
                 warn!(%command, error = %rejected, "the command cannot be run");
                 return self.refuse(arrival, &rejected.to_string()).await;
             }
         };
+        // What begins at once is noted as begun at once: one durable write instead of two.
+        let begins = self.has_free_worker() && self.queue.is_empty();
+        if begins {
+            self.runner.begin(&mut state);
+        }
         let (journal, id, kept) = (self.runner.journal.clone(), command.clone(), state.clone());
-        if let Err(error) = blocking(move || journal.accept(&id, &kept)).await {
+        let accepting = blocking(move || {
+            if begins {
+                journal.accept_begun(&id, &kept)
+            } else {
+                journal.accept(&id, &kept)
+            }
+        });
+        if let Err(error) = accepting.await {
             warn!(%command, %error, "the command cannot be kept on disk");
             self.answer(arrival, JobAnswer::InvalidDocument);
             return;
@@ -189,8 +201,11 @@ impl Commands {
             steps: Text::from(steps.join(", ")),
         });
         self.answer(arrival, JobAnswer::Successful);
-        self.queue.push_back((command.clone(), state));
-        self.start_waiting();
+        if begins {
+            self.start(command.clone(), state);
+        } else {
+            self.queue.push_back((command.clone(), state));
+        }
     }
 
     /// Refuses a command and says why. The reference keeps the reason to itself.

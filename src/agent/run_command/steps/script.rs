@@ -157,6 +157,7 @@ impl Files {
 }
 
 /// How a wrapper ended.
+#[derive(Clone, Copy)]
 enum End {
     /// With this code.
     Code(i64),
