@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +26,30 @@ struct Agent {
     answers: mpsc::Receiver<Message>,
     connections: watch::Sender<bool>,
     cancel: CancellationToken,
+    /// Its own: what a killed agent had begun to write must be over before another one starts.
+    runtime: OwnRuntime,
     task: JoinHandle<()>,
     /// Acknowledge replies as they come.
     acknowledges: bool,
+}
+
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    /// Waits for the work that cannot be aborted.
+    async fn end(mut self) {
+        let runtime = self.0.take();
+        let ended = tokio::task::spawn_blocking(move || drop(runtime));
+        ended.await.unwrap();
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Agent {
@@ -46,14 +68,20 @@ impl Agent {
             client: None,
             audit: AuditLog::off(),
         };
-        let task = run(settings.clone(), channels, services, cancel.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let task = runtime.spawn(run(settings.clone(), channels, services, cancel.clone()));
         Self {
             settings,
             jobs,
             answers,
             connections,
             cancel,
-            task: tokio::spawn(task),
+            runtime: OwnRuntime(Some(runtime)),
+            task,
             acknowledges: true,
         }
     }
@@ -62,12 +90,14 @@ impl Agent {
     async fn kill(self) -> Settings {
         self.task.abort();
         let _ = self.task.await;
+        self.runtime.end().await;
         self.settings
     }
 
     async fn stop(self) -> Settings {
         self.cancel.cancel();
         self.task.await.unwrap();
+        self.runtime.end().await;
         self.settings
     }
 

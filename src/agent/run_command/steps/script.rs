@@ -16,7 +16,7 @@
 mod inputs;
 mod processes;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -234,6 +234,13 @@ async fn go_on(
     if task.begun == Begun::EarlierBoot {
         return Some(End::Unknown("the host was restarted while it ran"));
     }
+    while noted(&files.pid).is_none() && is_held(&files.streams.output()) {
+        // It was started, and has not come to its first line.
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = cancel.cancelled() => break,
+        }
+    }
     let leader = Pid::from_raw(i32::try_from(noted(&files.pid)?).ok()?);
     let began = fs::metadata(&files.pid).and_then(|metadata| metadata.modified());
     let began = began.unwrap_or_else(|_| SystemTime::now());
@@ -255,6 +262,12 @@ async fn go_on(
     };
     processes::kill_all(leader, &processes::mark(task.command, task.id)).await;
     Some(end)
+}
+
+/// Whether a process has the step's output open. The lock on it goes to the wrapper when it is made,
+/// before it can write down who it is.
+fn is_held(output: &Path) -> bool {
+    File::open(output).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// The number in a file that the wrapper wrote.
@@ -296,6 +309,8 @@ fn begin(
     let stream =
         |path| append(path).map_err(|error| format!("failed to create output file. {error}"));
     let output = stream(files.streams.output())?;
+    // Where the file system has no locks, the agent that comes next sees less (`is_held`).
+    let _ = output.try_lock_shared();
     let error_output = stream(files.streams.error_output())?;
     let directory = directory(task, inputs);
     let mut command = Command::new("sh");
