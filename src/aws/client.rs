@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tracing::debug;
 use url::Url;
 
-use super::credentials::CredentialSource;
+use super::credentials::{CredentialError, CredentialSource, Credentials};
 use super::endpoint::Endpoints;
 use super::error::CallError;
 use super::http::{Route, Routes};
@@ -145,6 +145,14 @@ impl Client {
             shared: Arc::clone(&self.shared),
             credentials,
         }
+    }
+
+    /// The credentials that it would sign a call with now.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if there are none.
+    pub async fn credentials(&self) -> Result<Credentials, CredentialError> {
+        self.credentials.credentials().await
     }
 
     /// Where it calls.

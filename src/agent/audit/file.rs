@@ -18,6 +18,9 @@ pub struct Settings {
     pub files: u32,
 }
 
+/// How often a file that was put aside by somebody else is followed by the next.
+const LOCK_ATTEMPTS: u32 = 100;
+
 /// The file that lines are appended to. It is made when it is needed, and anew when it was deleted or
 /// renamed.
 pub(super) struct LogFile {
@@ -29,7 +32,7 @@ struct Open {
     file: File,
     /// Where an append that failed began, if what it left could not be cut off yet.
     torn_at: Option<u64>,
-    /// The file's last line has no end: a crash cut it short.
+    /// The file's last line had no end when it was opened: a crash cut it short.
     is_cut: bool,
 }
 
@@ -50,15 +53,38 @@ impl LogFile {
     /// # Errors
     /// The I/O error of the failing step.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if !self.is_in_place() {
-            self.open = None;
+        let appended = self.append_locked(lines);
+        if let Some(open) = &self.open {
+            open.unlock();
         }
+        appended
+    }
+
+    fn append_locked(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.lock()?;
         let length = self.opened()?.length()?;
         if length > 0 && length.saturating_add(lines.len() as u64) > self.settings.limit {
             self.put_aside()?;
             self.open = None;
+            self.lock()?;
         }
         self.opened()?.append(lines)
+    }
+
+    /// Opens the file that has the name and locks it: a process that keeps sessions over a restart
+    /// writes to the same log, and only one of them may put the file aside.
+    fn lock(&mut self) -> io::Result<()> {
+        for _ in 0..LOCK_ATTEMPTS {
+            if !self.is_in_place() {
+                self.open = None;
+            }
+            self.opened()?.lock();
+            // It may have been put aside while this waited for its lock.
+            if self.is_in_place() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn opened(&mut self) -> io::Result<&mut Open> {
@@ -127,6 +153,15 @@ impl Open {
             torn_at: None,
             is_cut: last != [b'\n'],
         })
+    }
+
+    /// Where the file system has no locks, there are none.
+    fn lock(&self) {
+        let _ = self.file.lock();
+    }
+
+    fn unlock(&self) {
+        let _ = self.file.unlock();
     }
 
     /// Length of what is whole.

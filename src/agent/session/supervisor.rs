@@ -120,6 +120,18 @@ impl Supervisor {
         self.active.len()
     }
 
+    /// The sessions that run.
+    pub fn sessions(&mut self) -> Vec<SessionId> {
+        self.collect();
+        self.active.keys().cloned().collect()
+    }
+
+    /// Whether this session runs.
+    pub fn runs(&mut self, id: &SessionId) -> bool {
+        self.collect();
+        self.active.contains_key(id)
+    }
+
     /// Ends every session and waits until they ended, or until `deadline` has passed; what is left
     /// then is killed.
     pub async fn shutdown(mut self, deadline: Duration) {

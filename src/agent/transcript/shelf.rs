@@ -1,7 +1,7 @@
 //! The folder of the recordings: names, age, quota.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,8 @@ impl Shelf {
                 .open(&path)
             {
                 Ok(file) => {
+                    // Where the file system has no locks, only this process knows that it is open.
+                    let _ = file.try_lock_shared();
                     state.open.insert(path.clone());
                     return Ok((path, file));
                 }
@@ -150,6 +152,9 @@ impl Shelf {
             if age <= self.retention && total <= self.quota {
                 break;
             }
+            if is_open_elsewhere(&recorded.path) {
+                continue;
+            }
             match fs::remove_file(&recorded.path) {
                 Ok(()) => {
                     debug!(path = %recorded.path.display(), "old recording deleted");
@@ -191,6 +196,15 @@ impl Shelf {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether another process of this agent records to the file: sessions outlive the agent's restart.
+fn is_open_elsewhere(path: &Path) -> bool {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path);
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn file_name(session: &SessionId, format: Format, number: u32) -> String {

@@ -149,6 +149,11 @@ impl Uploads {
         self.spawn(&Arc::new(journal), uploaders, &positions);
     }
 
+    /// Whether nothing is being uploaded.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// Waits until every upload has ended, at most `deadline`; what is left then is for the next start
     /// of the agent.
     pub async fn shutdown(&self, deadline: Duration) {

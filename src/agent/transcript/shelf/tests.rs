@@ -34,7 +34,7 @@ fn running_sessions_keep_their_files_and_count_against_the_quota() {
     let folder = Folder::new();
     let shelf = folder.shelf(150);
     let session = SessionId::new("running").unwrap();
-    let (path, _file) = shelf.create(&session, Format::Log).unwrap();
+    let (path, file) = shelf.create(&session, Format::Log).unwrap();
     folder.put("running.log", 100, 90 * MINUTE);
     folder.put("a.log", 100, MINUTE);
     folder.put("b.log", 50, MINUTE / 2);
@@ -42,9 +42,26 @@ fn running_sessions_keep_their_files_and_count_against_the_quota() {
     shelf.sweep();
     assert_eq!(folder.names(), ["b.log", "running.log"]);
 
+    drop(file);
     shelf.close(&path);
     shelf.sweep();
     assert_eq!(folder.names(), ["b.log"]);
+}
+
+#[test]
+fn file_that_another_process_records_to_is_kept() {
+    let folder = Folder::new();
+    let session = SessionId::new("running").unwrap();
+    let (_path, file) = folder.shelf(100).create(&session, Format::Log).unwrap();
+    folder.put("running.log", 200, 90 * MINUTE);
+
+    // Another shelf knows as little of the session as another process does.
+    folder.shelf(100).sweep();
+    assert_eq!(folder.names(), ["running.log"]);
+
+    drop(file);
+    folder.shelf(100).sweep();
+    assert!(folder.names().is_empty());
 }
 
 #[test]
