@@ -77,6 +77,9 @@ pub enum Command {
         after_help = "Example: ssm-agent verify-recording /var/log/amazon/ssm/sessions/alice-0123.cast"
     )]
     VerifyRecording(VerifyRecording),
+    /// Carry sessions for the agent, whose socket is the standard input; used by the agent itself
+    #[command(hide = true)]
+    KeepSessions,
     /// Become a session's user and start its shell; used by the agent itself
     #[command(hide = true, disable_help_flag = true)]
     Login {

@@ -1,19 +1,21 @@
 //! What `ssm-agent` does, from its command line to its exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Cli, Command, Places, Register, translate_legacy};
 use super::config::{self, Settings};
-use super::daemon::{self, Start};
+use super::daemon::{self, Keeping, Start};
 use super::host::login;
 use super::identity::{Vault, registration};
-use super::{setup, verify_recording};
+use super::keeper::{self, Program};
+use super::{carrier, setup, verify_recording};
 use crate::aws::{Activation, Secret};
 use crate::runtime::exit::{self, Hint};
 use crate::runtime::{lifecycle, logging, memory};
@@ -58,6 +60,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         return verify_recording::run(arguments);
     }
     let (settings, warnings) = config::load(&cli.places.config)?;
+    let logging = cli.logging;
     match cli.command.unwrap_or(Command::Run) {
         Command::CheckConfig => {
             check_config(&cli.places, &settings, &warnings)?;
@@ -82,11 +85,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
                 Command::Fingerprint {
                     similarity_threshold,
                 } => set_threshold(&cli.places, similarity_threshold)?,
+                Command::KeepSessions => runtime.block_on(keep_sessions(settings, cli.places))?,
                 Command::Run
                 | Command::CheckConfig
                 | Command::VerifyRecording(_)
                 | Command::Login { .. } => {
-                    runtime.block_on(run(settings, cli.places))?;
+                    runtime.block_on(run(settings, cli.places, &logging))?;
                 }
             }
         }
@@ -94,18 +98,79 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-async fn run(settings: Settings, places: Places) -> anyhow::Result<()> {
+async fn run(settings: Settings, places: Places, logging: &logging::Options) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let signals = tokio::spawn(lifecycle::watch_signals(cancel.clone())?);
+    let keepers = match runtime_folder() {
+        Some(runtime) => Some(Keeping {
+            runtime,
+            program: keeper_program(&places, logging)?,
+        }),
+        None => None,
+    };
     let start = Start {
         settings,
-        state: places.state,
-        logs: places.logs,
-        program: std::env::current_exe().context("cannot find this program's own file")?,
+        places: carrier_places(places)?,
+        keepers,
     };
     let result = daemon::run(start, cancel).await;
     signals.abort();
     result
+}
+
+async fn keep_sessions(settings: Settings, places: Places) -> anyhow::Result<()> {
+    let cancel = CancellationToken::new();
+    let signals = tokio::spawn(lifecycle::watch_signals(cancel.clone())?);
+    let start = keeper::Start {
+        settings,
+        places: carrier_places(places)?,
+    };
+    let result = keeper::run(start, cancel).await;
+    signals.abort();
+    result
+}
+
+fn carrier_places(places: Places) -> anyhow::Result<carrier::Places> {
+    Ok(carrier::Places {
+        state: places.state,
+        logs: places.logs,
+        program: own_program()?,
+    })
+}
+
+fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program's own file")
+}
+
+/// The folder that systemd made for what outlives a restart of the service.
+fn runtime_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
+    // Several are separated by colons; the first is ours.
+    let first = std::env::split_paths(&folders).next()?;
+    first.is_absolute().then_some(first)
+}
+
+/// What a keeper is started as: this program, with what was said to it.
+fn keeper_program(places: &Places, logging: &logging::Options) -> anyhow::Result<Program> {
+    let format = logging.log_format.to_possible_value();
+    let format = format.context("the log format has no name")?;
+    let flags: [(&str, &OsStr); 5] = [
+        ("--config", places.config.as_os_str()),
+        ("--state-dir", places.state.as_os_str()),
+        ("--log-dir", places.logs.as_os_str()),
+        ("--log-format", OsStr::new(format.get_name())),
+        ("--log-level", OsStr::new(&logging.log_level)),
+    ];
+    let mut arguments = vec![OsString::from("keep-sessions")];
+    arguments.extend(
+        flags
+            .iter()
+            .flat_map(|(flag, value)| [OsString::from(flag), (*value).into()]),
+    );
+    Ok(Program {
+        path: own_program()?,
+        arguments,
+    })
 }
 
 fn check_config(places: &Places, settings: &Settings, warnings: &[String]) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 mod args;
 pub mod audit;
+pub mod carrier;
 mod command;
 pub mod config;
 pub mod control;
@@ -9,6 +10,7 @@ pub mod daemon;
 pub mod health;
 pub mod host;
 pub mod identity;
+pub mod keeper;
 mod keys;
 pub mod parameter_store;
 mod parameters;

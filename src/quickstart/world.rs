@@ -14,7 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::agent::identity::{Vault, registration};
-use crate::agent::{config, daemon, setup};
+use crate::agent::{carrier, config, daemon, setup};
 use crate::aws::{Activation, Client, Endpoints, Secret, StaticCredentials};
 use crate::gateway::{self, Running};
 use crate::runtime::{atomic_file, lifecycle, tls};
@@ -73,9 +73,12 @@ impl World {
         let node_id = register(&gateway, &settings, &folder.state()).await?;
         let start = daemon::Start {
             settings,
-            state: folder.state(),
-            logs: folder.logs(),
-            program,
+            places: carrier::Places {
+                state: folder.state(),
+                logs: folder.logs(),
+                program,
+            },
+            keepers: None,
         };
         let agent = tasks.spawn(daemon::run(start, agent_cancel.clone()));
         let connected = async {

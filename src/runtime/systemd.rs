@@ -11,6 +11,9 @@ use tracing::debug;
 /// Beats per watchdog period: systemd advises half the period, one more survives a lost datagram.
 const BEATS_PER_PERIOD: u32 = 3;
 
+/// How long systemd may take to say how the host is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
 /// Says that start-up is finished.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
@@ -32,6 +35,16 @@ pub async fn feed_watchdog(cancel: CancellationToken) {
     if let Some(period) = sd_notify::watchdog_enabled() {
         let beat = || notify(&[NotifyState::Watchdog]);
         beat_every(period / BEATS_PER_PERIOD, cancel, beat).await;
+    }
+}
+
+/// Whether the host is being shut down. Without systemd nobody can tell.
+pub async fn is_shutting_down() -> bool {
+    let mut asked = tokio::process::Command::new("systemctl");
+    asked.arg("is-system-running").kill_on_drop(true);
+    match tokio::time::timeout(ANSWER_LIMIT, asked.output()).await {
+        Ok(Ok(output)) => output.stdout.trim_ascii() == b"stopping",
+        Ok(Err(_)) | Err(_) => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod encryption;
+mod keepers;
 mod kms;
 mod openssh;
 mod ports;

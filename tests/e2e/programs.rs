@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
 use serde_json::{Value, json};
 use ssm_agent::aws::{Client, Credentials, Endpoints, StaticCredentials};
 use ssm_agent::runtime::tls;
@@ -31,6 +32,8 @@ pub struct World {
     pub credentials: Credentials,
     gateway: Child,
     agent: Option<Child>,
+    /// The folder that a service manager makes for what outlives a restart of the agent.
+    pub runtime: Option<PathBuf>,
 }
 
 impl World {
@@ -70,6 +73,7 @@ impl World {
             credentials,
             gateway,
             agent: None,
+            runtime: None,
         };
         world.write_config();
         world
@@ -78,6 +82,16 @@ impl World {
     /// A gateway, and an agent that is registered and connected. Returns the agent's node too.
     pub async fn with_agent() -> (Self, String) {
         let mut world = Self::start();
+        let node = world.register().await;
+        world.start_agent();
+        world.wait_connected(&node).await;
+        (world, node)
+    }
+
+    /// The same with an agent whose sessions outlive it.
+    pub async fn with_keeping_agent() -> (Self, String) {
+        let mut world = Self::start();
+        world.runtime = Some(world.folder.path().join("run"));
         let node = world.register().await;
         world.start_agent();
         world.wait_connected(&node).await;
@@ -133,6 +147,40 @@ impl World {
             agent.kill().unwrap();
             agent.wait().unwrap();
         }
+    }
+
+    /// Ends the agent as a service manager does.
+    pub fn stop_agent(&mut self) {
+        let Some(mut agent) = self.agent.take() else {
+            return;
+        };
+        terminate(agent.id());
+        agent.wait().unwrap();
+    }
+
+    /// The processes that carry sessions of this world.
+    pub fn keepers(&self) -> Vec<u32> {
+        let Some(runtime) = &self.runtime else {
+            return Vec::new();
+        };
+        let marks = [
+            "keep-sessions".to_owned(),
+            self.config().display().to_string(),
+        ];
+        assert!(runtime.is_absolute());
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.parse::<u32>().ok()
+        });
+        let is_keeper = |id: &u32| {
+            let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let mut arguments = line.split('\0');
+            marks
+                .iter()
+                .all(|mark| arguments.any(|argument| argument == mark))
+        };
+        processes.filter(is_keeper).collect()
     }
 
     /// Ends the gateway and starts it again on the same port and state.
@@ -215,6 +263,10 @@ impl World {
             .arg(self.folder.path().join("agent"))
             .arg("--log-dir")
             .arg(self.folder.path().join("log"));
+        match &self.runtime {
+            Some(folder) => command.env("RUNTIME_DIRECTORY", folder),
+            None => command.env_remove("RUNTIME_DIRECTORY"),
+        };
         command
     }
 
@@ -247,6 +299,9 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.kill_agent();
+        for keeper in self.keepers() {
+            kill(keeper);
+        }
         let _ = self.gateway.kill();
         let _ = self.gateway.wait();
     }
@@ -271,4 +326,18 @@ fn serve(state: &Path, address: &str, plain: &str) -> (Child, [String; 2]) {
         line.split_whitespace().last().unwrap().to_owned()
     });
     (gateway, urls)
+}
+
+pub fn kill(process: u32) {
+    send_signal(process, Signal::SIGKILL);
+}
+
+pub fn terminate(process: u32) {
+    send_signal(process, Signal::SIGTERM);
+}
+
+fn send_signal(process: u32, which: Signal) {
+    let id = nix::unistd::Pid::from_raw(process.try_into().unwrap());
+    // It may have ended by itself.
+    let _ = signal::kill(id, which);
 }

@@ -1,0 +1,146 @@
+//! Sessions that outlive the agent's process.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::programs::{LOOK, PATIENCE, World, kill};
+use super::shell::Shell;
+
+/// Long enough for a gateway that ends sessions of agents that are gone to have done so.
+const LONG: Duration = Duration::from_secs(12);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shell_outlives_killed_agents_and_the_next_one_has_it() {
+    let (mut world, node) = World::with_keeping_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("number=41; echo re''ady\n").await;
+    shell.wait_for("ready").await;
+    let keepers = world.keepers();
+    assert_eq!(keepers.len(), 1);
+
+    world.kill_agent();
+    world.wait_disconnected(&node).await;
+    shell.type_text("echo without-$((number + 1))\n").await;
+    shell.wait_for("without-42").await;
+    tokio::time::sleep(LONG).await;
+    shell.type_text("echo still-$((number + 2))\n").await;
+    shell.wait_for("still-43").await;
+
+    world.start_agent();
+    world.wait_connected(&node).await;
+    let mut second = Shell::open(&world, &node).await;
+    second.type_text("echo sec''ond; exit 3\n").await;
+    second.wait_for("second").await;
+    assert_eq!(second.ending().await.exit_code, Some(3));
+    assert_eq!(world.keepers(), keepers);
+    shell.type_text("echo with-$((number + 3)); exit 9\n").await;
+    shell.wait_for("with-44").await;
+    assert_eq!(shell.ending().await.exit_code, Some(9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_of_an_earlier_agent_is_terminated_by_the_next() {
+    let (mut world, node) = World::with_keeping_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("echo re''ady\n").await;
+    shell.wait_for("ready").await;
+
+    world.stop_agent();
+    world.start_agent();
+    world.wait_connected(&node).await;
+    shell.type_text("echo go''es on\n").await;
+    shell.wait_for("goes on").await;
+    let id = shell.id.to_string();
+    let _: Value = world
+        .client
+        .ssm("TerminateSession", &json!({"SessionId": id}))
+        .await
+        .unwrap();
+
+    let ending = shell.ending().await;
+    assert_eq!(ending.exit_code, None);
+    assert_eq!(history(&world, &id).await["Status"], "Terminated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_that_no_agent_saw_is_reported_by_the_next() {
+    let (mut world, node) = World::with_keeping_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("echo re''ady\n").await;
+    shell.wait_for("ready").await;
+    let id = shell.id.to_string();
+
+    world.kill_agent();
+    world.wait_disconnected(&node).await;
+    shell.type_text("exit 5\n").await;
+    assert_eq!(shell.ending().await.exit_code, Some(5));
+    world.start_agent();
+    world.wait_connected(&node).await;
+
+    let audit = world.folder.path().join("log/audit.log");
+    let audit = std::fs::read_to_string(audit).unwrap();
+    let is_end = |line: &&str| line.contains("session-ended") && line.contains(&id);
+    assert_eq!(audit.lines().filter(is_end).count(), 1, "{audit}");
+    assert_eq!(history(&world, &id).await["Status"], "Terminated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_keeper_fails_its_sessions_and_the_next_are_carried_without() {
+    let (world, node) = World::with_keeping_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("echo re''ady\n").await;
+    shell.wait_for("ready").await;
+
+    for keeper in world.keepers() {
+        kill(keeper);
+    }
+    let ending = shell.ending().await;
+    assert!(!ending.reason.is_empty(), "{ending:?}");
+    let mut next = Shell::open(&world, &node).await;
+    next.type_text("echo ne''xt; exit 2\n").await;
+    next.wait_for("next").await;
+
+    assert_eq!(next.ending().await.exit_code, Some(2));
+    assert!(world.keepers().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminated_keeper_ends_its_sessions_with_their_result() {
+    let (world, node) = World::with_keeping_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("echo re''ady\n").await;
+    shell.wait_for("ready").await;
+
+    for keeper in world.keepers() {
+        super::programs::terminate(keeper);
+    }
+
+    let ending = shell.ending().await;
+    assert!(ending.reason.contains("stop"), "{ending:?}");
+    let deadline = Instant::now() + PATIENCE;
+    while !world.keepers().is_empty() {
+        assert!(Instant::now() < deadline, "the keeper does not end");
+        tokio::time::sleep(LOOK).await;
+    }
+    let folder = world.runtime.as_ref().unwrap().join("keepers");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+}
+
+/// What the gateway remembers of a session.
+async fn history(world: &World, id: &str) -> Value {
+    let request = json!({"State": "History", "Filters": [{"key": "SessionId", "value": id}]});
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer: Value = world
+            .client
+            .ssm("DescribeSessions", &request)
+            .await
+            .unwrap();
+        if let Some(session) = answer["Sessions"].get(0) {
+            return session.clone();
+        }
+        assert!(Instant::now() < deadline, "{id} is not over");
+        tokio::time::sleep(LOOK).await;
+    }
+}
