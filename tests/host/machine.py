@@ -53,9 +53,18 @@ class Machine(Root):
             ["systemd-nspawn", "--quiet", "-D", folder, "--boot", "--register=no", "--keep-unit", "--link-journal=no",
              "--console=pipe", f"--network-namespace-path={network}"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        self.wait_until_up()
+
+    def wait_until_up(self):
         self.leader = eventually("the container has a first process", self.find_leader)
         eventually("systemd is up", lambda: self.run("systemctl", "is-system-running").stdout.strip()
                    in ("running", "degraded"), deadline=60)
+
+    def reboot(self):
+        before = self.leader
+        self.do("systemctl", "--no-block", "reboot")
+        eventually("the container's first process is another", lambda: self.find_leader() not in (None, before))
+        self.wait_until_up()
 
     def find_leader(self):
         if self.nspawn.poll() is not None:

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e/aws"))
 
 import agent
 import others
+import survival
 import teller
 from host import HostWorld
 
@@ -24,6 +25,8 @@ THEN = [
     agent.files_of_the_agent_are_for_root_only,
     agent.shell_is_of_ssm_user_with_sudo_and_nothing_of_the_agents,
     agent.killed_agent_is_online_again_within_seconds,
+    survival.sessions_go_on_whatever_happens_to_the_agent,
+    survival.stopped_agent_leaves_a_way_in,
     agent.agent_that_must_not_start_again_stays_down,
     agent.same_package_again_keeps_node_and_configuration,
     agent.upgrade_runs_the_new_version_and_rollback_the_old_one,
@@ -36,6 +39,7 @@ THEN = [
     others.rpm_scripts_start_restart_and_stop_the_agent,
     others.rpms_are_installed_upgraded_and_erased,
     others.rpms_take_the_place_of_the_references,
+    survival.host_that_goes_down_ends_its_sessions_with_the_reason,
 ]
 
 
