@@ -99,6 +99,7 @@ async fn run(settings: Settings, places: Places) -> anyhow::Result<()> {
     let signals = tokio::spawn(lifecycle::watch_signals(cancel.clone())?);
     let start = Start {
         settings,
+        socket: places.socket(),
         state: places.state,
         logs: places.logs,
         program: std::env::current_exe().context("cannot find this program's own file")?,

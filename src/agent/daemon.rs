@@ -18,8 +18,9 @@ use super::control::{self, DataChannelConnector, DataChannels, Instruction, Outb
 use super::keys::Kms;
 use super::services::RecordServices;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
+use super::status::{Problems, View};
 use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploads};
-use super::{health, identity, run_command, setup};
+use super::{health, identity, local_api, run_command, setup, status};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::{Recording, TaskComplete};
 use crate::runtime::background::Background;
@@ -46,6 +47,8 @@ pub struct Start {
     pub state: PathBuf,
     /// Log folder.
     pub logs: PathBuf,
+    /// The socket that `ssm-cli` asks through.
+    pub socket: PathBuf,
     /// A program of ours that takes the login step.
     pub program: PathBuf,
 }
@@ -68,10 +71,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         settings,
         state,
         logs,
+        socket,
         program,
     } = start;
     let tls = setup::tls(&settings).context("cannot set up TLS")?;
     let tasks = TaskTracker::new();
+    let started = status::now();
     // Sessions report on the control channel to the very end, so it stops after them.
     let channel_cancel = CancellationToken::new();
     let opened = identity::open(
@@ -124,7 +129,9 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         handle.status.clone(),
         cancel.clone(),
     ));
-    let transcript = Transcript::new(setup::transcript(&settings, &logs));
+    let recording = setup::transcript(&settings, &logs);
+    let recordings = recording.as_ref().map(|own| own.directory.clone());
+    let transcript = Transcript::new(recording);
     let transcript = transcript.with_uploads(Arc::clone(&uploads));
     tasks.spawn(sweep(transcript.clone(), cancel.clone()));
     tasks.spawn(systemd::feed_watchdog(cancel.clone()));
@@ -143,7 +150,13 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     });
 
     let (outcomes, results) = mpsc::channel(OUTCOME_QUEUE);
-    let reporting = tasks.spawn(report(results, handle.outbox.clone(), node_id.clone()));
+    let problems = Problems::default();
+    let reporting = tasks.spawn(report(
+        results,
+        handle.outbox.clone(),
+        node_id.clone(),
+        problems.clone(),
+    ));
     let sessions = session::Settings {
         parameters: Some(Arc::new(client.clone())),
         audit: audit.clone(),
@@ -155,6 +168,28 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         )
     };
     let commands = setup::commands(&settings, &state, &identity, sessions.open_files);
+    let (since, since_seen) = watch::channel(started);
+    tasks.spawn(status::follow(
+        handle.status.clone(),
+        since,
+        problems.clone(),
+    ));
+    let view = View {
+        identity,
+        started,
+        channel: handle.status.clone(),
+        since: since_seen,
+        roster: sessions.roster.clone(),
+        load: commands.load.subscribe(),
+        uploads: Arc::clone(&uploads),
+        recordings,
+        problems,
+    };
+    tasks.spawn(local_api::run(
+        socket,
+        Arc::new(move |request| view.answer(&request)),
+        channel_cancel.clone(),
+    ));
     let channels = run_command::Channels {
         jobs: handle.jobs,
         answers: handle.answers,
@@ -213,8 +248,16 @@ async fn dispatch(
 }
 
 /// Reports results of sessions until there can be no more.
-async fn report(mut outcomes: mpsc::Receiver<Outcome>, outbox: Outbox, node_id: String) {
+async fn report(
+    mut outcomes: mpsc::Receiver<Outcome>,
+    outbox: Outbox,
+    node_id: String,
+    problems: Problems,
+) {
     while let Some(outcome) = outcomes.recv().await {
+        if let Some(problem) = &outcome.recording.problem {
+            problems.note("recording", problem);
+        }
         let id = outcome.session_id.as_str();
         let mut result = TaskComplete::new(id, &node_id, outcome.status, &outcome.output);
         result.exit_code = outcome.exit_code;

@@ -73,7 +73,7 @@ mod tests {
     fn sessions_are_listed_from_their_start_to_their_end_oldest_first() {
         let roster = Roster::default();
         let (old, new) = (id("z-old"), id("a-new"));
-        let present = |age| Present {
+        let present = |age: u64| Present {
             kind: "shell",
             owner: "alice".into(),
             user: None,
