@@ -11,7 +11,7 @@ use crate::agent::Places;
 #[command(
     name = "ssm-cli",
     version,
-    about,
+    about = "What the Systems Manager agent of this host does, and why it does not",
     after_help = "Exit status: 0 if all is well, 1 if a check failed or the agent is not connected, \
                   2 for a wrong command line, 3 if no agent runs, 255 for other errors.\n\
                   Example: ssm-cli get-diagnostics --output table"
@@ -84,14 +84,16 @@ impl Wanted {
     }
 }
 
-/// Commands are known in any case, as in the reference.
+/// Commands are known in any case, as in the reference. What follows an option is its value.
 pub(super) fn in_lower_case(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let command = arguments.get_mut(1).and_then(|word| {
-        let text = word.to_str()?;
-        (!text.starts_with('-')).then(|| text.to_ascii_lowercase())
+    let is_option = |word: &OsString| word.to_string_lossy().starts_with('-');
+    let takes_next = |word: &OsString| is_option(word) && !word.to_string_lossy().contains('=');
+    let command = (1..arguments.len()).find(|&at| {
+        let is_value = at > 1 && takes_next(&arguments[at - 1]);
+        !is_option(&arguments[at]) && !is_value
     });
-    if let Some(command) = command {
-        arguments[1] = command.into();
+    if let Some(at) = command {
+        arguments[at] = arguments[at].to_ascii_lowercase();
     }
     arguments
 }
@@ -133,6 +135,15 @@ mod tests {
 
         assert_eq!(cli.places.config, PathBuf::from("/x"));
         assert_eq!(cli.places.socket(), PathBuf::from("/y/run/agent.sock"));
+    }
+
+    #[test]
+    fn values_of_options_keep_their_case() {
+        let cli = parse("--log-dir=/L --state-dir /Y STATUS --config /X");
+
+        assert_eq!(cli.places.state, PathBuf::from("/Y"));
+        assert_eq!(cli.places.config, PathBuf::from("/X"));
+        assert!(matches!(cli.command, Command::Status { .. }));
     }
 
     fn parse(line: &str) -> Cli {

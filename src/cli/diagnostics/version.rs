@@ -22,7 +22,7 @@ pub(super) fn check(subject: &Subject) -> Verdict {
             agent.wire_version
         )),
         Err(_) => Verdict::success(format!(
-            "SSM Agent version is {AGENT_WIRE_VERSION} (ssm-agent {INSTALLED}), which does not run"
+            "SSM Agent version is {AGENT_WIRE_VERSION} (ssm-agent {INSTALLED}); it does not run"
         )),
     }
 }
