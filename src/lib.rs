@@ -12,10 +12,12 @@
 //! ```
 //!
 //! `protocol` is pure and shared by every end. `agent`, `gateway` and `client` never import each
-//! other; what two of them must agree on is a type in [`protocol::wire`].
+//! other; what two of them must agree on is a type in [`protocol::wire`]. `cli` asks the agent over a
+//! local socket, and reads its configuration and registration with its code.
 
 pub mod agent;
 pub mod aws;
+pub mod cli;
 pub mod client;
 pub mod gateway;
 pub mod protocol;

@@ -83,7 +83,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway",
         &["gateway", "transport", "protocol::wire", "runtime"],
     ),
-    ("cli", &["transport", "protocol::wire", "runtime"]),
+    (
+        "cli",
+        &[
+            "agent::DEFAULT_RUNTIME_DIR",
+            "agent::Places",
+            "agent::config",
+            "agent::identity",
+            "agent::setup",
+            "aws",
+            "transport",
+            "protocol::wire",
+            "runtime",
+        ],
+    ),
 ];
 
 /// No file of ours is longer than this many lines.
@@ -111,7 +124,7 @@ fn rooms_import_only_what_the_table_allows() {
 
 #[test]
 fn every_room_of_the_table_exists() {
-    for (room, _) in MAY_IMPORT.iter().filter(|(room, _)| *room != "cli") {
+    for (room, _) in MAY_IMPORT {
         let path = source_root().join(room.replace("::", "/"));
         assert!(path.join("mod.rs").exists(), "{room} has no door");
     }

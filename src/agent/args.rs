@@ -1,10 +1,11 @@
 //! The command line of `ssm-agent`, and the reference's single-dash flags translated to it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::local_api;
 use super::transcript::Digest;
 use crate::runtime::logging;
 
@@ -12,8 +13,13 @@ use crate::runtime::logging;
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/amazon/ssm";
 /// Default folder of what people read afterwards, as in the reference.
 pub const DEFAULT_LOG_DIR: &str = "/var/log/amazon/ssm";
+/// Default folder of the socket that `ssm-cli` asks the agent through; systemd makes it.
+pub const DEFAULT_RUNTIME_DIR: &str = "/run/ssm-agent";
 /// Default configuration file, as in the reference.
 pub const DEFAULT_CONFIG: &str = "/etc/amazon/ssm/amazon-ssm-agent.json";
+
+/// The runtime folder of an agent whose state is elsewhere than usual.
+const RUNTIME_IN_STATE: &str = "run";
 
 /// A drop-in replacement for the AWS Systems Manager agent.
 #[derive(Debug, Parser)]
@@ -47,6 +53,22 @@ pub struct Places {
     /// Folder for recordings and the audit log, unless the configuration names another
     #[arg(long = "log-dir", global = true, default_value = DEFAULT_LOG_DIR, value_name = "DIR")]
     pub logs: PathBuf,
+    /// Folder of the socket that ssm-cli asks the agent through; by default /run/ssm-agent, or `run`
+    /// in a state folder that was named
+    #[arg(long = "runtime-dir", global = true, value_name = "DIR")]
+    pub runtime: Option<PathBuf>,
+}
+
+impl Places {
+    /// Where `ssm-cli` asks the agent. Agents with state folders of their own do not share it.
+    pub fn socket(&self) -> PathBuf {
+        let folder = match &self.runtime {
+            Some(folder) => folder.clone(),
+            None if self.state == Path::new(DEFAULT_STATE_DIR) => DEFAULT_RUNTIME_DIR.into(),
+            None => self.state.join(RUNTIME_IN_STATE),
+        };
+        folder.join(local_api::SOCKET)
+    }
 }
 
 /// What `ssm-agent` can do.
@@ -221,6 +243,17 @@ mod tests {
                 similarity_threshold: -1
             })
         ));
+    }
+
+    #[test]
+    fn agents_with_states_of_their_own_have_sockets_of_their_own() {
+        for (line, socket) in [
+            ("run", "/run/ssm-agent/agent.sock"),
+            ("run --state-dir /y", "/y/run/agent.sock"),
+            ("run --state-dir /y --runtime-dir /z", "/z/agent.sock"),
+        ] {
+            assert_eq!(parse(line).places.socket(), Path::new(socket), "{line}");
+        }
     }
 
     #[test]

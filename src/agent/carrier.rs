@@ -19,6 +19,7 @@ use super::keys::Kms;
 use super::services::RecordServices;
 use super::session::{self, DataChannelSource, Outcome, Supervisor};
 use super::setup;
+use super::status::{Problems, Showing};
 use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploads};
 use crate::aws::Client;
 use crate::protocol::wire::SessionId;
@@ -63,6 +64,8 @@ pub struct Carrier {
     pub uploads: Arc<Uploads>,
     /// What is told of them.
     pub audit: AuditLog,
+    /// What is shown of them.
+    pub showing: Showing,
     /// Soft limit on open files for what is started.
     pub open_files: Option<u64>,
     /// The thread of the uploads; they end when it is dropped.
@@ -119,6 +122,11 @@ impl Carrier {
             ..sessions
         };
         let open_files = sessions.open_files;
+        let showing = Showing {
+            roster: sessions.roster.clone(),
+            uploads: Arc::clone(&uploads),
+            problems: Problems::default(),
+        };
         let (outcome, outcomes) = mpsc::channel(OUTCOME_QUEUE);
         let supervisor = Supervisor::new(
             sessions,
@@ -132,6 +140,7 @@ impl Carrier {
             outcomes,
             uploads,
             audit,
+            showing,
             open_files,
             background,
         })

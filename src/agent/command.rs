@@ -110,6 +110,7 @@ async fn run(settings: Settings, places: Places, logging: &logging::Options) -> 
     };
     let start = Start {
         settings,
+        socket: places.socket(),
         places: carrier_places(places)?,
         keepers,
     };

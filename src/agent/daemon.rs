@@ -1,5 +1,6 @@
 //! The running agent: identity, control channel, sessions and health, joined.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use super::config::Settings;
 use super::control::{self, Outbox, Status};
 use super::keeper::{self, Program, Sessions};
 use super::session::Outcome;
+use super::status::{Showing, View};
 use super::transcript::Uploads;
-use super::{health, identity, run_command, setup};
+use super::{health, identity, local_api, run_command, setup, status};
 use crate::runtime::exit::Hint;
 use crate::runtime::{lifecycle, systemd};
 
@@ -35,6 +37,8 @@ pub struct Start {
     pub settings: Settings,
     /// Where things are kept.
     pub places: Places,
+    /// The socket that `ssm-cli` asks through.
+    pub socket: PathBuf,
     /// Where sessions outlive the agent, if they do.
     pub keepers: Option<Keeping>,
 }
@@ -57,10 +61,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     let Start {
         settings,
         places,
+        socket,
         keepers,
     } = start;
     let tls = setup::tls(&settings).context("cannot set up TLS")?;
     let tasks = TaskTracker::new();
+    let started = status::now();
     // Sessions report on the control channel to the very end, so it stops after them.
     let channel_cancel = CancellationToken::new();
     let opened = identity::open(
@@ -110,6 +116,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         outcomes,
         uploads,
         audit,
+        showing,
         open_files,
         background,
     } = carrier.context("cannot start a thread")?;
@@ -123,8 +130,35 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         node: Text::from(&node_id),
         version: env!("CARGO_PKG_VERSION"),
     });
-    let reporting = tasks.spawn(report(outcomes, handle.outbox.clone(), node_id.clone()));
+    let reporting = tasks.spawn(report(
+        outcomes,
+        handle.outbox.clone(),
+        node_id.clone(),
+        showing.clone(),
+    ));
     let commands = setup::commands(&settings, &places.state, &identity, open_files);
+    let (since, since_seen) = watch::channel(started);
+    tasks.spawn(status::follow(
+        handle.status.clone(),
+        since,
+        showing.problems.clone(),
+    ));
+    let (sights, kept) = watch::channel(BTreeMap::new());
+    let view = View {
+        identity: identity.clone(),
+        started,
+        channel: handle.status.clone(),
+        since: since_seen,
+        own: showing,
+        kept,
+        load: commands.load.subscribe(),
+        recordings: setup::transcript(&settings, &places.logs).map(|own| own.directory),
+    };
+    tasks.spawn(local_api::run(
+        socket,
+        Arc::new(move |request| view.answer(&request)),
+        channel_cancel.clone(),
+    ));
     let channels = run_command::Channels {
         jobs: handle.jobs,
         answers: handle.answers,
@@ -155,6 +189,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
             open_files,
             client,
             status: handle.status.clone(),
+            sights,
         };
         let used = sessions.use_keepers(keepers, &tasks, &cancel);
         used.await.context("cannot find this program's own file")?;
@@ -174,8 +209,14 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
 }
 
 /// Reports results of sessions until there can be no more.
-async fn report(mut outcomes: mpsc::Receiver<Outcome>, outbox: Outbox, node_id: String) {
+async fn report(
+    mut outcomes: mpsc::Receiver<Outcome>,
+    outbox: Outbox,
+    node_id: String,
+    showing: Showing,
+) {
     while let Some(outcome) = outcomes.recv().await {
+        showing.note_outcome(&outcome);
         let result = task_complete(outcome, &node_id);
         outbox.complete(result).await;
     }

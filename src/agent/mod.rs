@@ -12,13 +12,16 @@ pub mod host;
 pub mod identity;
 pub mod keeper;
 mod keys;
+pub mod local_api;
 pub mod parameter_store;
 mod parameters;
 pub mod run_command;
 mod services;
 pub mod session;
 pub mod setup;
+mod status;
 pub mod transcript;
 mod verify_recording;
 
+pub use args::{DEFAULT_RUNTIME_DIR, Places};
 pub use command::main;

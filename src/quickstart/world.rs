@@ -14,7 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::agent::identity::{Vault, registration};
-use crate::agent::{carrier, config, daemon, setup};
+use crate::agent::{carrier, config, daemon, local_api, setup};
 use crate::aws::{Activation, Client, Endpoints, Secret, StaticCredentials};
 use crate::gateway::{self, Running};
 use crate::runtime::{atomic_file, lifecycle, tls};
@@ -73,6 +73,7 @@ impl World {
         let node_id = register(&gateway, &settings, &folder.state()).await?;
         let start = daemon::Start {
             settings,
+            socket: folder.path.join("run").join(local_api::SOCKET),
             places: carrier::Places {
                 state: folder.state(),
                 logs: folder.logs(),

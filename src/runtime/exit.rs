@@ -9,8 +9,12 @@ pub const OK: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
+/// There is no running agent to ask; as `systemctl status`.
+pub const NOT_RUNNING: u8 = 3;
 /// Added to the number of a signal that ended the program, as shells do.
 pub const SIGNAL_BASE: u8 = 128;
+/// A command of `ssm-cli` failed; as in the reference.
+pub const REFUSED: u8 = 255;
 /// A client left its session, or lost it for good, while the other side was still running; as `ssh`.
 pub const DISCONNECTED: u8 = 255;
 
@@ -30,6 +34,11 @@ impl Hint {
             text: text.into(),
             source: source.into(),
         }
+    }
+
+    /// The error that the hint is for.
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self.source.as_ref()
     }
 }
 

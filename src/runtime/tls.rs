@@ -64,6 +64,11 @@ pub fn client_config_with(extra_pem: &[u8]) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config_from(roots)))
 }
 
+/// How many certificate authorities this host trusts, without those of our configuration.
+pub fn trusted_authorities() -> usize {
+    trusted_roots().len()
+}
+
 /// The crypto provider of all our TLS, named wherever one is needed so that no process-wide default
 /// has to be installed.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -76,15 +76,7 @@ async fn dial_with(
     proxies: &proxy::Settings,
 ) -> Result<(Socket, HeaderMap), DialError> {
     let target = Target::parse(url)?;
-    let stream = match proxies.proxy_for(&target.url) {
-        Some(proxy) => connect::through_proxy(proxy, &target, tls).await?,
-        None => connect::tcp(&target.host, target.port).await?,
-    };
-    let stream = if target.secure {
-        connect::secure(stream, &target.host, target.port, tls).await?
-    } else {
-        stream
-    };
+    let stream = connect_to(&target, tls, proxies).await?;
     let switched = upgrade::websocket(stream, &target, headers).await?;
     let socket = WebSocketStream::from_partially_read(
         switched.stream,
@@ -94,6 +86,39 @@ async fn dial_with(
     )
     .await;
     Ok((socket, switched.headers))
+}
+
+/// Connects to `url` (`https://`, `http://`) as a dial would, and stops before anything is said.
+///
+/// # Errors
+/// [`DialError`].
+pub async fn connect(
+    url: &Url,
+    tls: &Arc<rustls::ClientConfig>,
+    proxies: &proxy::Settings,
+) -> Result<Box<dyn Stream>, DialError> {
+    let target = match url.scheme() {
+        "https" => Target::of(url.clone(), true)?,
+        "http" => Target::of(url.clone(), false)?,
+        other => return Err(refuse(url.as_str(), format!("{other:?} is not HTTP"))),
+    };
+    connect_to(&target, tls, proxies).await
+}
+
+async fn connect_to(
+    target: &Target,
+    tls: &Arc<rustls::ClientConfig>,
+    proxies: &proxy::Settings,
+) -> Result<Box<dyn Stream>, DialError> {
+    let stream = match proxies.proxy_for(&target.url) {
+        Some(proxy) => connect::through_proxy(proxy, target, tls).await?,
+        None => connect::tcp(&target.host, target.port).await?,
+    };
+    if target.secure {
+        connect::secure(stream, &target.host, target.port, tls).await
+    } else {
+        Ok(stream)
+    }
 }
 
 /// Takes over the server side of a connection whose HTTP upgrade has been answered.
@@ -121,18 +146,18 @@ struct Target {
 
 impl Target {
     fn parse(text: &str) -> Result<Self, DialError> {
-        let refuse = |detail: String| DialError::Url {
-            url: text.to_owned(),
-            detail,
-        };
-        let url = Url::parse(text).map_err(|error| refuse(error.to_string()))?;
+        let url = Url::parse(text).map_err(|error| refuse(text, error.to_string()))?;
         let secure = match url.scheme() {
             "wss" => true,
             "ws" => false,
-            other => return Err(refuse(format!("{other:?} is no WebSocket scheme"))),
+            other => return Err(refuse(text, format!("{other:?} is no WebSocket scheme"))),
         };
+        Self::of(url, secure)
+    }
+
+    fn of(url: Url, secure: bool) -> Result<Self, DialError> {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err(refuse("it names no host".into()));
+            return Err(refuse(url.as_str(), "it names no host".into()));
         };
         let host = match host {
             url::Host::Domain(name) => name.to_owned(),
@@ -145,6 +170,13 @@ impl Target {
             port,
             secure,
         })
+    }
+}
+
+fn refuse(url: &str, detail: String) -> DialError {
+    DialError::Url {
+        url: url.to_owned(),
+        detail,
     }
 }
 

@@ -5,6 +5,7 @@
 )]
 
 mod bridge;
+mod cli;
 mod encryption;
 mod keepers;
 mod kms;

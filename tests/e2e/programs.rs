@@ -254,9 +254,21 @@ impl World {
 
     pub fn agent_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssm-agent"));
+        command.args(["--log-level", LOG_LEVEL]);
+        self.add_places(&mut command);
+        command
+    }
+
+    /// `ssm-cli` for the agent, without a command.
+    pub fn cli_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssm-cli"));
+        self.add_places(&mut command);
+        command
+    }
+
+    fn add_places(&self, command: &mut Command) {
         command
             .env("HOME", self.folder.path())
-            .args(["--log-level", LOG_LEVEL])
             .arg("--config")
             .arg(self.config())
             .arg("--state-dir")
@@ -267,7 +279,6 @@ impl World {
             Some(folder) => command.env("RUNTIME_DIRECTORY", folder),
             None => command.env_remove("RUNTIME_DIRECTORY"),
         };
-        command
     }
 
     pub fn config(&self) -> PathBuf {

@@ -14,6 +14,7 @@ use ssm_agent::protocol::wire::handshake::{
     KmsEncryptionResult,
 };
 use ssm_agent::protocol::wire::job::{CommandId, Job, JobAck, JobReply, JobReplyAck};
+use ssm_agent::protocol::wire::local::{Answer, Request};
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
     decode_token_response, encode_token_response,
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("service_messages", service_messages),
     ("features", features),
     ("run_command", run_command),
+    ("local", local),
     ("smux_frame", smux_frame),
     ("smux_session", smux_session),
 ];
@@ -122,6 +124,17 @@ fn handshake(data: &[u8]) {
     }
     if let Ok(result) = serde_json::from_slice::<KmsEncryptionResult>(data) {
         let _ = result.ciphertext();
+    }
+}
+
+fn local(data: &[u8]) {
+    if let Ok(request) = Request::decode(data) {
+        assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+    if let Ok(answer) = Answer::decode(data) {
+        let line = answer.encode();
+        assert!(!line.contains(&b'\n'));
+        assert_eq!(Answer::decode(&line), Ok(answer));
     }
 }
 

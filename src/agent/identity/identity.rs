@@ -186,20 +186,61 @@ pub fn open(
     tls: &Arc<rustls::ClientConfig>,
     cancel: CancellationToken,
 ) -> Result<(Identity, Upkeep), IdentityError> {
+    match find(settings)? {
+        Found::OnPrem(vault, registration) => on_prem(settings, tls, vault, *registration, cancel),
+        Found::Custom(entry) => custom(settings, tls, entry),
+    }
+}
+
+/// Who this host would be if its agent started now. Nothing is written, nobody is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// How that is known.
+    pub kind: Kind,
+    /// The node's whole id.
+    pub node_id: String,
+    /// The node's region.
+    pub region: String,
+}
+
+/// Finds who this host is.
+///
+/// # Errors
+/// [`IdentityError::NotFound`] or [`IdentityError::Vault`].
+pub fn who(settings: &Settings) -> Result<Who, IdentityError> {
+    Ok(match find(settings)? {
+        Found::OnPrem(_, registration) => Who {
+            kind: Kind::OnPrem,
+            node_id: registration.node_id,
+            region: registration.region,
+        },
+        Found::Custom(entry) => Who {
+            kind: Kind::Custom,
+            node_id: entry.node_id.clone(),
+            region: entry.region.clone(),
+        },
+    })
+}
+
+/// An identity that is there.
+enum Found<'a> {
+    OnPrem(Vault, Box<Registration>),
+    Custom(&'a CustomIdentity),
+}
+
+fn find(settings: &Settings) -> Result<Found<'_>, IdentityError> {
     let mut missing = Vec::new();
     for &kind in &settings.order {
         let reason = match kind {
             Kind::OnPrem => {
                 let vault = Vault::new(&settings.state);
                 match vault.registration()?.filter(Registration::is_complete) {
-                    Some(registration) => {
-                        return on_prem(settings, tls, vault, registration, cancel);
-                    }
+                    Some(registration) => return Ok(Found::OnPrem(vault, Box::new(registration))),
                     None => format!("no registration in {}", vault.folder().display()),
                 }
             }
             Kind::Custom => match first_usable(&settings.custom) {
-                Some(entry) => return custom(settings, tls, entry),
+                Some(entry) => return Ok(Found::Custom(entry)),
                 None => "none in the configuration has an instance id and a region".to_owned(),
             },
             Kind::Ec2 | Kind::Ecs => "not supported by this version".to_owned(),

@@ -20,5 +20,5 @@ pub mod share;
 pub mod vault;
 
 pub use custom::CustomIdentity;
-pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, open};
+pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, Who, open, who};
 pub use vault::Vault;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::status::Sight;
 use crate::aws::{Credentials, Secret};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::StartSession;
@@ -77,6 +78,11 @@ pub(super) enum ToAgent {
     Ended {
         /// Its result.
         result: Box<TaskComplete>,
+    },
+    /// What there is to see of its sessions.
+    Shows {
+        /// All of it.
+        sight: Sight,
     },
     /// It takes no more sessions.
     Retiring,

@@ -16,6 +16,8 @@
 //! Without a runtime folder, which the service manager makes, there are no keepers: the agent carries
 //! its sessions itself and they end with it. The same goes for a keeper that cannot be started.
 
+use tokio::time::{Instant, sleep_until};
+
 mod lent;
 mod link;
 mod message;
@@ -27,3 +29,11 @@ mod spawn;
 pub use process::{Start, run};
 pub use sessions::{Sessions, Settings};
 pub use spawn::Program;
+
+/// Until `deadline`, or for ever.
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

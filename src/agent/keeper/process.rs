@@ -19,11 +19,13 @@ use tracing::{debug, info, warn};
 use super::lent::Lent;
 use super::link::{self, Receiver, Sender};
 use super::message::{ProgramFile, ToAgent, ToKeeper};
+use super::sleep_until_some;
 use crate::agent::carrier::{Carrier, Node, Places, task_complete};
 use crate::agent::config::Settings;
 use crate::agent::control::Status;
 use crate::agent::session::Outcome;
 use crate::agent::setup;
+use crate::agent::status::Sight;
 use crate::aws::Client;
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::task::TaskComplete;
@@ -43,6 +45,8 @@ const IDLE_LIMIT: Duration = Duration::from_mins(5);
 const RESULT_LIMIT: Duration = Duration::from_hours(1);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// What changes is shown so much later, together with what changes until then.
+const SHOW_DELAY: Duration = Duration::from_millis(100);
 /// How long sessions get to say good-bye when the host shuts down.
 const SESSION_SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long uploads of their records get then; what is left is uploaded by the agent.
@@ -104,6 +108,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         status,
         link: None,
         results: BTreeMap::new(),
+        shown: None,
         idle_since: None,
         is_retiring: false,
         is_ending: false,
@@ -189,6 +194,8 @@ struct Keeper {
     link: Option<Link>,
     /// What no agent has taken yet, by session.
     results: BTreeMap<String, TaskComplete>,
+    /// What the agent was shown last.
+    shown: Option<Sight>,
     idle_since: Option<Instant>,
     /// There is another keeper for the next sessions.
     is_retiring: bool,
@@ -200,6 +207,8 @@ impl Keeper {
     async fn serve(&mut self, listener: &Listener, cancel: &CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.carrier.showing.roster.subscribe();
+        let mut show_at = None;
         loop {
             select! {
                 () = cancel.cancelled() => return,
@@ -213,7 +222,14 @@ impl Keeper {
                     Err(error) => self.lose(&error.to_string()),
                 },
                 Some(outcome) = self.carrier.outcomes.recv() => self.handle_outcome(outcome).await,
-                _ = looks.tick() => {}
+                () = changes.next(), if show_at.is_none() => {
+                    show_at = Some(Instant::now() + SHOW_DELAY);
+                }
+                () = sleep_until_some(show_at) => {
+                    show_at = None;
+                    self.show().await;
+                }
+                _ = looks.tick() => self.show().await,
             }
             if self.is_ending || self.is_idle_for_long() {
                 return;
@@ -224,12 +240,26 @@ impl Keeper {
     /// There is an agent. It is told everything that an earlier one may have missed.
     async fn greet(&mut self, link: Link) {
         self.link = Some(link);
+        self.shown = None;
         let sessions = self.carrier.supervisor.sessions();
         let program = self.program;
         self.tell(&ToAgent::Greeting { program, sessions }).await;
         for result in self.results.clone().into_values() {
             let result = Box::new(result);
             self.tell(&ToAgent::Ended { result }).await;
+        }
+        self.show().await;
+    }
+
+    /// Tells the agent what there is to see, if that is news.
+    async fn show(&mut self) {
+        if self.link.is_none() {
+            return;
+        }
+        let sight = self.carrier.showing.look();
+        if self.shown.as_ref() != Some(&sight) {
+            self.shown = Some(sight.clone());
+            self.tell(&ToAgent::Shows { sight }).await;
         }
     }
 
@@ -261,6 +291,7 @@ impl Keeper {
     }
 
     async fn handle_outcome(&mut self, outcome: Outcome) {
+        self.carrier.showing.note_outcome(&outcome);
         let result = task_complete(outcome, &self.node_id);
         self.results.insert(result.task_id.clone(), result.clone());
         let result = Box::new(result);

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::message::{ProgramFile, ToAgent, ToKeeper};
 use super::remote::{Briefing, Heard, Remote, lend};
+use super::sleep_until_some;
 use super::spawn::{Program, Sockets};
 use crate::agent::control::{Instruction, Outbox, Status};
 use crate::agent::session::Supervisor;
+use crate::agent::status::Sight;
 use crate::agent::transcript::Uploads;
 use crate::aws::Client;
 use crate::protocol::wire::SessionId;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub client: Client,
     /// How the control channel stands.
     pub status: watch::Receiver<Status>,
+    /// Where it is seen what their sessions are, by keeper.
+    pub sights: watch::Sender<BTreeMap<u64, Sight>>,
 }
 
 /// The agent's sessions.
@@ -66,6 +70,7 @@ struct Keepers {
     file: ProgramFile,
     briefing: Briefing,
     remotes: BTreeMap<u64, Remote>,
+    sights: watch::Sender<BTreeMap<u64, Sight>>,
     next: u64,
     hear: mpsc::Sender<(u64, Heard)>,
     heard: mpsc::Receiver<(u64, Heard)>,
@@ -110,6 +115,7 @@ impl Sessions {
                 status: settings.status,
             },
             remotes: BTreeMap::new(),
+            sights: settings.sights,
             next: 0,
             hear,
             heard,
@@ -223,6 +229,9 @@ impl Sessions {
                     remote.order(ToKeeper::Taken { session_id });
                 }
             }
+            Heard::Said(ToAgent::Shows { sight }) => keepers.sights.send_modify(|sights| {
+                sights.insert(number, sight);
+            }),
             Heard::Said(ToAgent::Retiring) => remote.is_current = false,
             Heard::Said(ToAgent::Unknown) => {}
             Heard::Gone => self.handle_gone(number).await,
@@ -237,6 +246,9 @@ impl Sessions {
         let Some(remote) = keepers.remotes.remove(&number) else {
             return;
         };
+        keepers.sights.send_modify(|sights| {
+            sights.remove(&number);
+        });
         if !remote.has_greeted || !remote.sessions.is_empty() {
             warn!(
                 sessions = remote.sessions.len(),
@@ -392,13 +404,6 @@ impl Keepers {
 async fn hear(keepers: Option<&mut Keepers>) -> Option<(u64, Heard)> {
     match keepers {
         Some(keepers) => keepers.heard.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until_some(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

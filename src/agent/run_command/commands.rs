@@ -22,7 +22,7 @@ use super::output::OutputSink;
 use super::replies::{self, Deliveries, Reply, Store};
 use super::report;
 use super::runner::{Outcome, Runner, blocking};
-use super::settings::Settings;
+use super::settings::{Load, Settings};
 use super::state::{DocumentResult, DocumentState};
 use super::{Channels, Services};
 use crate::agent::audit::{AuditLog, Event as Happened, Text};
@@ -124,6 +124,7 @@ impl Commands {
         self.handle_connection();
         loop {
             self.send_replies();
+            self.show_load();
             let event = self.next_event(&mut sweep, &cancel).await;
             match event {
                 Event::Message(Some(message)) => self.handle_message(&message).await,
@@ -288,6 +289,18 @@ impl Commands {
             Ok(_) => self.is_rebooting = true,
             Err(error) => error!(%error, "the host cannot be restarted"),
         }
+    }
+
+    fn show_load(&self) {
+        let now = Load {
+            running: self.running.len(),
+            queued: self.queue.len(),
+        };
+        self.settings.load.send_if_modified(|load| {
+            let is_news = *load != now;
+            *load = now;
+            is_news
+        });
     }
 
     fn handle_connection(&mut self) {

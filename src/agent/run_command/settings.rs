@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// Commands at a time: the reference's default.
 pub const WORKERS: usize = 5;
 /// Commands that may wait. The reference takes five and has the service offer the others again and
@@ -14,6 +16,15 @@ pub const QUEUE: usize = 1000;
 pub const START_LIMIT: u32 = 15;
 /// How long a command's folder is kept: the reference's default, 14 days.
 pub const RETENTION: Duration = Duration::from_hours(336);
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Commands that run.
+    pub running: usize,
+    /// Commands that wait for others to end.
+    pub queued: usize,
+}
 
 /// How commands run.
 #[derive(Debug, Clone)]
@@ -44,6 +55,8 @@ pub struct Settings {
     pub in_container: bool,
     /// Starts the host anew in a minute.
     pub reboot: Vec<OsString>,
+    /// Shows how much there is to do.
+    pub load: watch::Sender<Load>,
 }
 
 impl Settings {
@@ -64,6 +77,7 @@ impl Settings {
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
+            load: watch::Sender::default(),
         }
     }
 

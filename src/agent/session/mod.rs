@@ -10,8 +10,8 @@
 //! (`parameters`), and picks the kind: a `shell` or command on a `terminal`, a `command` without one,
 //! or a `port`. `user` says who they run as; `input` queues what a client sends, `connection` is a
 //! session's end of its data channel, `encryption` what keeps that from others' eyes, `end` names the
-//! ways in which a session can be over, `record` the services that get its record, and `trail` is what
-//! the audit log is told of it.
+//! ways in which a session can be over, `record` the services that get its record, `trail` is what the
+//! audit log is told of it, and `roster` what `ssm-cli status` shows.
 
 mod command;
 mod connection;
@@ -22,6 +22,7 @@ mod kind;
 mod outcome;
 mod port;
 mod record;
+mod roster;
 mod settings;
 mod shell;
 mod supervisor;
@@ -34,6 +35,7 @@ pub use encryption::Keys;
 pub use outcome::Outcome;
 pub use port::DenyList;
 pub use record::Record;
+pub use roster::{Changes, Present, Roster};
 pub use settings::{Settings, ShellUser};
 pub use supervisor::{DataChannelSource, Supervisor};
 

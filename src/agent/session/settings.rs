@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::encryption::Keys;
 use super::port::DenyList;
 use super::record::Record;
+use super::roster::Roster;
 use crate::agent::audit::AuditLog;
 use crate::agent::host::users::Sudo;
 use crate::agent::parameter_store::ParameterStore;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub record: Record,
     /// Where it is told who had which session.
     pub audit: AuditLog,
+    /// Where it is seen which sessions run.
+    pub roster: Roster,
     /// Where port sessions may not lead.
     pub denied_destinations: DenyList,
     /// Liveness of data channels.
@@ -116,6 +119,7 @@ impl Settings {
             receive_window: Window::RECEIVE,
             record: Record::default(),
             audit: AuditLog::off(),
+            roster: Roster::default(),
             denied_destinations: DenyList::default(),
             pump: PumpSettings {
                 ping_interval: PING_INTERVAL,

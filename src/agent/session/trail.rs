@@ -1,11 +1,12 @@
-//! What the audit log is told of a session.
+//! What the audit log and the roster are told of a session.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::kind::Kind;
 use super::outcome::Outcome;
+use super::roster::{Present, Roster};
 use super::task::{Context, Session};
 use crate::agent::audit::{AuditLog, Event, Recording, Text};
 use crate::agent::transcript::RecordedFile;
@@ -16,6 +17,7 @@ use crate::runtime::cause::in_one_line;
 /// A session that the log knows to be running. Dropped before its end is told, it broke off.
 pub(super) struct Trail {
     audit: AuditLog,
+    roster: Roster,
     session: SessionId,
     started: Instant,
     is_open: bool,
@@ -36,8 +38,19 @@ impl Trail {
             command: kind.command().map(Text::from),
             target: kind.target().map(Text::from),
         });
+        let roster = session.context.settings.roster.clone();
+        roster.enter(
+            &start.session_id,
+            Present {
+                kind: kind.name(),
+                owner: start.session_owner.clone(),
+                user: None,
+                since: SystemTime::now(),
+            },
+        );
         Self {
             audit,
+            roster,
             session: start.session_id.clone(),
             started: Instant::now(),
             is_open: true,
@@ -51,6 +64,7 @@ impl Trail {
 
     fn tell(&mut self, outcome: &Outcome) {
         self.is_open = false;
+        self.roster.leave(&self.session);
         let recording = &outcome.recording;
         self.audit.record(&Event::SessionEnded {
             session: &self.session,
@@ -96,17 +110,15 @@ pub(super) fn refuse_unread(context: &Context, refused: &StartRefused) {
     });
 }
 
-/// The shell or command of a session runs.
+/// The shell or command of a session runs as `user`.
 pub(super) fn process(session: &Session, user: &str, command: &str) {
-    session
-        .context
-        .settings
-        .audit
-        .record(&Event::ProcessStarted {
-            session: &session.start.session_id,
-            user: Text::from(user),
-            command: Text::from(command),
-        });
+    let settings = &session.context.settings;
+    settings.roster.set_user(&session.start.session_id, user);
+    settings.audit.record(&Event::ProcessStarted {
+        session: &session.start.session_id,
+        user: Text::from(user),
+        command: Text::from(command),
+    });
 }
 
 /// A duration as the log has it, to the millisecond.

@@ -50,7 +50,7 @@ pub use entry::{About, End, Entry, Event, Format, RecordedFile, Report, Settings
 pub use gateway_uploader::GatewayUploader;
 pub use journal::Settings as JournalSettings;
 pub use recorder::{FINISH_LIMIT, Recorder, STALL_LIMIT, UPLOAD_LIMIT};
-pub use remote::{Destination, Policy, RemoteCopy, Services, Standing, Target};
+pub use remote::{Destination, Policy, Progress, RemoteCopy, Services, Standing, Target};
 pub use s3_uploader::S3Uploader;
 pub use sink::{Sink, SinkError};
 pub use transcript::{DEFAULT_SPOOL, Transcript};

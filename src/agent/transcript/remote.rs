@@ -88,6 +88,21 @@ pub struct RemoteCopy {
     pub standing: Standing,
 }
 
+/// How far a service's copy of a record is, for whoever wants to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The service's name.
+    pub service: &'static str,
+    /// Where the copy is.
+    pub place: String,
+    /// Entries of the record so far.
+    pub entries: u64,
+    /// How many of them the service has confirmed.
+    pub confirmed: u64,
+    /// Why it was given up, if it was.
+    pub problem: Option<String>,
+}
+
 /// How far a service's copy of a record got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {

@@ -2,7 +2,7 @@
 //! earlier run of the agent has left.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -14,8 +14,9 @@ use tracing::{Instrument, error, info_span, warn};
 
 use super::entry::About;
 use super::journal::{self, Follower, Journal, JournalSink, Left, Manifest, Position, Store};
-use super::remote::{Destination, Policy, Services, Target};
+use super::remote::{Destination, Policy, Progress, Services, Target};
 use super::uploader::{CheckError, UploadError, Uploader};
+use crate::protocol::wire::SessionId;
 use crate::runtime::cause::in_one_line;
 use crate::runtime::lifecycle;
 
@@ -31,6 +32,8 @@ pub struct Uploads {
     store: Arc<Store>,
     services: Arc<dyn Services>,
     permits: Mutex<HashMap<&'static str, Arc<Semaphore>>>,
+    /// The journals that somebody still works on.
+    journals: Mutex<Vec<(SessionId, Weak<Journal>)>>,
     /// Where they run.
     runtime: Handle,
     tasks: TaskTracker,
@@ -45,6 +48,7 @@ impl Uploads {
             store: Arc::new(Store::new(settings)),
             services,
             permits: Mutex::default(),
+            journals: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -109,6 +113,7 @@ impl Uploads {
         let positions = vec![Position::default(); targets.len()];
         let copies = journal::copies(&targets, &uploaders, &positions);
         let journal = Arc::new(Journal::new(Arc::clone(&self.store), copies));
+        self.note(&about.session_id, &journal);
         self.spawn(&journal, uploaders, &positions);
         let manifest = Manifest {
             about: About::clone(about),
@@ -145,8 +150,33 @@ impl Uploads {
         };
         let copies = journal::copies(targets, &uploaders, &left.positions);
         let positions = left.positions.clone();
-        let journal = Journal::recovered(Arc::clone(&self.store), copies, left);
-        self.spawn(&Arc::new(journal), uploaders, &positions);
+        let journal = Arc::new(Journal::recovered(Arc::clone(&self.store), copies, left));
+        self.note(&about.session_id, &journal);
+        self.spawn(&journal, uploaders, &positions);
+    }
+
+    /// How far the records are that are under way, by session.
+    pub fn progress(&self) -> Vec<(SessionId, Progress)> {
+        let journals = self.lock_journals();
+        let live = journals
+            .iter()
+            .filter_map(|(id, journal)| Some((id, journal.upgrade()?)));
+        live.flat_map(|(id, journal)| {
+            let copies = journal.progress().into_iter();
+            copies.map(|progress| (id.clone(), progress))
+        })
+        .collect()
+    }
+
+    fn note(&self, session: &SessionId, journal: &Arc<Journal>) {
+        let mut journals = self.lock_journals();
+        journals.retain(|(_, journal)| journal.strong_count() > 0);
+        journals.push((session.clone(), Arc::downgrade(journal)));
+    }
+
+    fn lock_journals(&self) -> MutexGuard<'_, Vec<(SessionId, Weak<Journal>)>> {
+        // Nothing that can panic runs while the lock is held.
+        self.journals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nothing is being uploaded.

@@ -12,6 +12,7 @@ pub mod features;
 pub mod handshake;
 pub mod id;
 pub mod job;
+pub mod local;
 pub mod message;
 pub mod open_channel;
 pub mod payload;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::super::entry::{End, Entry, Event};
-use super::super::remote::{Policy, RemoteCopy, Standing, Target};
+use super::super::remote::{Policy, Progress, RemoteCopy, Standing, Target};
 use super::folder::{self, Folder, Position, segment_path};
 use super::frame;
 use super::reader::{Piece, Source, cost};
@@ -166,6 +166,19 @@ impl Journal {
             },
         };
         copies.iter().map(copy).collect()
+    }
+
+    /// How far each service is just now.
+    pub fn progress(&self) -> Vec<Progress> {
+        let state = self.lock();
+        let progress = |copy: &Copy| Progress {
+            service: copy.service,
+            place: copy.place.clone(),
+            entries: state.next,
+            confirmed: copy.position.entry.min(state.next),
+            problem: copy.position.given_up.clone(),
+        };
+        state.copies.iter().map(progress).collect()
     }
 
     /// Bytes of the session's data that neither disk nor memory took at its end.

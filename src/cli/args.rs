@@ -1,0 +1,153 @@
+//! The command line of `ssm-cli`.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::agent::Places;
+
+/// What the Systems Manager agent of this host does, and why it does not.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ssm-cli",
+    version,
+    about = "What the Systems Manager agent of this host does, and why it does not",
+    after_help = "Exit status: 0 if all is well, 1 if a check failed or the agent is not connected, \
+                  2 for a wrong command line, 3 if no agent runs, 255 for other errors.\n\
+                  Example: ssm-cli get-diagnostics --output table"
+)]
+pub(super) struct Cli {
+    /// Folders and files.
+    #[command(flatten)]
+    pub(super) places: Places,
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What `ssm-cli` can do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print the node's id and region and the agent's version
+    #[command(after_help = "Example: ssm-cli get-instance-information")]
+    GetInstanceInformation,
+    /// Look for what keeps the agent from working, whether it runs or not
+    #[command(after_help = "Example: ssm-cli get-diagnostics --output table")]
+    GetDiagnostics {
+        /// How to print the findings
+        #[command(flatten)]
+        form: Wanted,
+        /// Exit with 1 if a check failed
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print how the running agent is: its connection, sessions, records, commands, last problems
+    #[command(after_help = "Example: ssm-cli status")]
+    Status {
+        /// How to print it
+        #[command(flatten)]
+        form: Wanted,
+    },
+    /// Print the version
+    #[command(after_help = "Example: ssm-cli version")]
+    Version,
+}
+
+/// A form of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// For programs
+    Json,
+    /// For people
+    Table,
+}
+
+/// Which form it shall be.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Wanted {
+    /// Form of the output; by default json for get-diagnostics, table for status
+    #[arg(long, value_enum, value_name = "FORM")]
+    output: Option<Form>,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
+
+impl Wanted {
+    /// What was said, else `default`.
+    pub(super) fn or(self, default: Form) -> Form {
+        if self.json {
+            Form::Json
+        } else {
+            self.output.unwrap_or(default)
+        }
+    }
+}
+
+/// Commands are known in any case, as in the reference. What follows an option is its value.
+pub(super) fn in_lower_case(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_option = |word: &OsString| word.to_string_lossy().starts_with('-');
+    let takes_next = |word: &OsString| is_option(word) && !word.to_string_lossy().contains('=');
+    let command = (1..arguments.len()).find(|&at| {
+        let is_value = at > 1 && takes_next(&arguments[at - 1]);
+        !is_option(&arguments[at]) && !is_value
+    });
+    if let Some(at) = command {
+        arguments[at] = arguments[at].to_ascii_lowercase();
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn commands_of_the_reference_are_understood_in_any_case() {
+        let cli = parse("Get-Diagnostics --output table");
+        let Command::GetDiagnostics { form, strict } = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!((form.or(Form::Json), strict), (Form::Table, false));
+        let cli = parse("GET-INSTANCE-INFORMATION");
+        assert!(matches!(cli.command, Command::GetInstanceInformation));
+    }
+
+    #[test]
+    fn form_is_what_is_said_or_the_commands_own() {
+        for (line, expected) in [
+            ("status", Form::Table),
+            ("status --json", Form::Json),
+            ("status --output json", Form::Json),
+        ] {
+            let Command::Status { form } = parse(line).command else {
+                panic!("{line}");
+            };
+            assert_eq!(form.or(Form::Table), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn places_are_the_agents() {
+        let cli = parse("status --state-dir /y --config /x");
+
+        assert_eq!(cli.places.config, PathBuf::from("/x"));
+        assert_eq!(cli.places.socket(), PathBuf::from("/y/run/agent.sock"));
+    }
+
+    #[test]
+    fn values_of_options_keep_their_case() {
+        let cli = parse("--log-dir=/L --state-dir /Y STATUS --config /X");
+
+        assert_eq!(cli.places.state, PathBuf::from("/Y"));
+        assert_eq!(cli.places.config, PathBuf::from("/X"));
+        assert!(matches!(cli.command, Command::Status { .. }));
+    }
+
+    fn parse(line: &str) -> Cli {
+        let arguments = std::iter::once("ssm-cli").chain(line.split_whitespace());
+        Cli::try_parse_from(in_lower_case(arguments.map(OsString::from).collect())).unwrap()
+    }
+}

@@ -1,0 +1,19 @@
+//! `ssm-cli`: what an operator on a host asks of its agent, and what can be found out without one.
+//!
+//! ```text
+//! command --> agent (asks the running one) --> status, instance
+//!        \--> diagnostics (one file a check) --> render
+//! ```
+//!
+//! It reads the configuration and the registration with the agent's own code, so that it looks where
+//! the agent would.
+
+mod agent;
+mod args;
+mod command;
+mod diagnostics;
+mod instance;
+mod render;
+mod status;
+
+pub use command::main;
