@@ -81,7 +81,8 @@ impl DataChannelSource for DataChannels {
 }
 
 impl Carrier {
-    /// Without sessions. Its tasks go to `tasks`; `cancel` ends every session.
+    /// Without sessions. Its tasks go to `tasks` and end with `cancel`; the supervisor is ended by
+    /// whoever runs it.
     ///
     /// # Errors
     /// If there can be no more threads.
@@ -133,7 +134,7 @@ impl Carrier {
             DataChannels::new(node.client, node.id),
             transcript,
             outcome,
-            cancel.clone(),
+            CancellationToken::new(),
         );
         Ok(Self {
             supervisor,

@@ -23,7 +23,7 @@ use super::sleep_until_some;
 use crate::agent::carrier::{Carrier, Node, Places, task_complete};
 use crate::agent::config::Settings;
 use crate::agent::control::Status;
-use crate::agent::session::Outcome;
+use crate::agent::session::{Outcome, Stop};
 use crate::agent::setup;
 use crate::agent::status::Sight;
 use crate::aws::Client;
@@ -348,7 +348,12 @@ impl Keeper {
                 results.push(task_complete(outcome, &self.node_id));
             }
         };
-        tokio::join!(supervisor.shutdown(SESSION_SHUTDOWN), collect);
+        let stop = if self.is_ending {
+            Stop::Host
+        } else {
+            Stop::Agent
+        };
+        tokio::join!(supervisor.shutdown(stop, SESSION_SHUTDOWN), collect);
         if let Some((sender, _)) = &mut link {
             for result in results {
                 let result = Box::new(result);

@@ -17,7 +17,7 @@ use super::remote::{Briefing, Heard, Remote, lend};
 use super::sleep_until_some;
 use super::spawn::{Program, Sockets};
 use crate::agent::control::{Instruction, Outbox, Status};
-use crate::agent::session::Supervisor;
+use crate::agent::session::{Stop, Supervisor};
 use crate::agent::status::Sight;
 use crate::agent::transcript::Uploads;
 use crate::aws::Client;
@@ -283,14 +283,20 @@ impl Sessions {
 
     async fn stop(mut self) {
         let kept = self.keepers.as_ref().map_or(0, Keepers::count);
-        if kept > 0 && systemd::is_shutting_down().await {
+        let own = self.own.active();
+        let stop = if kept + own > 0 && systemd::is_shutting_down().await {
+            Stop::Host
+        } else {
+            Stop::Agent
+        };
+        if kept > 0 && stop == Stop::Host {
             info!(sessions = kept, "the host shuts down, ending sessions");
             let _ = timeout(SHUTDOWN, self.end_kept()).await;
         } else if kept > 0 {
             info!(sessions = kept, "sessions go on without the agent");
         }
-        info!(sessions = self.own.active(), "ending sessions");
-        self.own.shutdown(SHUTDOWN).await;
+        info!(sessions = own, "ending sessions");
+        self.own.shutdown(stop, SHUTDOWN).await;
     }
 
     /// Has keepers end their sessions, and takes the results.

@@ -12,6 +12,15 @@ use crate::transport::Outgoing;
 pub(super) const UNRECORDED: &str =
     "the session has to be recorded, and its record is not taken any more";
 
+/// Why all sessions are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The agent stops.
+    Agent,
+    /// The host shuts down.
+    Host,
+}
+
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
@@ -23,8 +32,8 @@ pub(super) enum End {
     Terminated,
     /// The gateway closed the data channel.
     Closed,
-    /// The agent stops.
-    Stopping,
+    /// What carries it stops.
+    Stopping(Stop),
     /// The data channel is gone for good; this is why.
     Lost(String),
     /// The shell or command cannot be started; this is why.
@@ -41,7 +50,8 @@ impl End {
     /// The end of a session whose token was cancelled.
     pub(super) fn of_cancelled(session: &Session) -> Self {
         if session.context.stopping.is_cancelled() {
-            Self::Stopping
+            let stop = session.context.stop.get().copied();
+            Self::Stopping(stop.unwrap_or(Stop::Agent))
         } else {
             Self::Terminated
         }
@@ -53,7 +63,7 @@ impl End {
             Self::Exited(_)
             | Self::Left
             | Self::Terminated
-            | Self::Stopping
+            | Self::Stopping(_)
             | Self::NotStarted(_)
             | Self::Finished
             | Self::Unrecorded
@@ -69,7 +79,7 @@ impl End {
             Self::Left
             | Self::Terminated
             | Self::Closed
-            | Self::Stopping
+            | Self::Stopping(_)
             | Self::Lost(_)
             | Self::NotStarted(_)
             | Self::Finished
@@ -88,7 +98,8 @@ impl End {
             Self::Left => "the client ended the session".to_owned(),
             Self::Terminated => "the session was terminated".to_owned(),
             Self::Closed => "the gateway closed the session".to_owned(),
-            Self::Stopping => "the agent stopped".to_owned(),
+            Self::Stopping(Stop::Agent) => "the agent stopped".to_owned(),
+            Self::Stopping(Stop::Host) => "the host shut down".to_owned(),
             Self::Finished => "the destination closed the connection".to_owned(),
             Self::Unrecorded => UNRECORDED.to_owned(),
             Self::Lost(reason) | Self::NotStarted(reason) | Self::Broken(reason) => reason.clone(),
@@ -107,8 +118,11 @@ impl End {
                 ..Outcome::success(id)
             },
             Self::Left | Self::Terminated | Self::Closed | Self::Finished => Outcome::success(id),
-            Self::Stopping => Outcome {
-                output: "the agent was stopped".to_owned(),
+            Self::Stopping(stop) => Outcome {
+                output: match stop {
+                    Stop::Agent => "the agent was stopped".to_owned(),
+                    Stop::Host => "the host is shutting down".to_owned(),
+                },
                 ..Outcome::success(id)
             },
             Self::Unrecorded => Outcome::failed(id, UNRECORDED),

@@ -32,6 +32,7 @@ mod trail;
 mod user;
 
 pub use encryption::Keys;
+pub use end::Stop;
 pub use outcome::Outcome;
 pub use port::DenyList;
 pub use record::Record;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use super::end::Stop;
 use super::outcome::Outcome;
 use super::settings::Settings;
 use super::task::{self, Context, Session};
@@ -59,6 +60,7 @@ impl Supervisor {
             settings,
             transcript,
             stopping: cancel,
+            stop: OnceLock::new(),
         };
         let source = Arc::new(source);
         let run = move |session: Session| -> Run {
@@ -132,9 +134,11 @@ impl Supervisor {
         self.active.contains_key(id)
     }
 
-    /// Ends every session and waits until they ended, or until `deadline` has passed; what is left
+    /// Ends every session because of `stop`, and waits until they ended, or until `deadline` has passed; what is left
     /// then is killed.
-    pub async fn shutdown(mut self, deadline: Duration) {
+    pub async fn shutdown(mut self, stop: Stop, deadline: Duration) {
+        // Whoever comes first tells why.
+        let _ = self.context.stop.set(stop);
         self.context.stopping.cancel();
         let tasks = &mut self.tasks;
         let ended = timeout(deadline, async {

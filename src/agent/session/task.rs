@@ -1,6 +1,6 @@
 //! One session from its start message to its outcome: checks what is asked for and runs its kind.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use tokio::select;
@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::command;
 use super::encryption::kms_key_id;
-use super::end::End;
+use super::end::{End, Stop};
 use super::kind::Kind;
 use super::outcome::Outcome;
 use super::settings::Settings;
@@ -30,8 +30,10 @@ pub(super) struct Context {
     pub(super) settings: Settings,
     pub(super) transcript: Transcript,
     pub(super) ssm_user: SsmUser,
-    /// Cancelled when the agent stops.
+    /// Cancelled when all sessions have to end.
     pub(super) stopping: CancellationToken,
+    /// Why they have to.
+    pub(super) stop: OnceLock<Stop>,
 }
 
 /// One session: what was asked for, and what ends it.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::harness::{World, command_document, id, is_running, soon, until_gone};
-use crate::agent::session::Settings;
+use super::harness::{PATIENCE, World, command_document, id, is_running, soon, until_gone};
+use crate::agent::session::{Settings, Stop};
 use crate::agent::transcript::{self, Transcript};
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::task::TaskStatus;
@@ -119,7 +119,12 @@ async fn stopping_agent_ends_every_session_and_says_why() {
         client.ignore_the_rest();
     }
 
-    soon(world.supervisor.shutdown(Duration::from_secs(20))).await;
+    soon(
+        world
+            .supervisor
+            .shutdown(Stop::Agent, Duration::from_secs(20)),
+    )
+    .await;
 
     for _ in 0..3 {
         let outcome = world.outcomes.recv().await.unwrap();
@@ -127,6 +132,21 @@ async fn stopping_agent_ends_every_session_and_says_why() {
         assert_eq!(outcome.output, "the agent was stopped");
     }
     assert!(!is_running("98764"));
+}
+
+#[tokio::test]
+async fn host_that_shuts_down_ends_its_sessions_and_says_so() {
+    let mut world = World::new();
+    let mut client = world.shell("alice-1").await;
+    client.type_text("echo re''ady\n").await;
+    client.wait_for("ready").await;
+    client.ignore_the_rest();
+
+    soon(world.supervisor.shutdown(Stop::Host, PATIENCE)).await;
+
+    let outcome = world.outcomes.recv().await.unwrap();
+    assert_eq!(outcome.output, "the host is shutting down");
+    assert_eq!(outcome.reason, "the host shut down");
 }
 
 #[tokio::test]
@@ -139,7 +159,12 @@ async fn shutdown_kills_what_does_not_end_by_its_deadline() {
         .await;
     client.wait_for("set").await;
 
-    soon(world.supervisor.shutdown(Duration::from_millis(100))).await;
+    soon(
+        world
+            .supervisor
+            .shutdown(Stop::Agent, Duration::from_millis(100)),
+    )
+    .await;
 
     until_gone("98765").await;
 }

@@ -22,7 +22,7 @@ use crate::transport::{ConnectError, Connected, Connector, Socket};
 /// The node of every world.
 pub(super) const NODE: &str = "mi-0123456789abcdef0";
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes on their way between two ends of a socket in memory.
 const IN_FLIGHT: usize = 64 << 10;
 
