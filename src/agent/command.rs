@@ -2,11 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, ValueEnum};
+use tokio::select;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Cli, Command, Places, Register, translate_legacy};
@@ -17,8 +20,9 @@ use super::identity::{Vault, registration};
 use super::keeper::{self, Program};
 use super::{carrier, setup, verify_recording};
 use crate::aws::{Activation, Secret};
+use crate::runtime::cause::in_one_line;
 use crate::runtime::exit::{self, Hint};
-use crate::runtime::{lifecycle, logging, memory};
+use crate::runtime::{lifecycle, logging, memory, systemd};
 
 /// Tasks that run before sockets and terminals are looked at again: few, so that a key typed into one
 /// session does not wait for long behind the bulk output of another.
@@ -101,6 +105,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
 async fn run(settings: Settings, places: Places, logging: &logging::Options) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let signals = tokio::spawn(lifecycle::watch_signals(cancel.clone())?);
+    let program = own_program()?;
     let keepers = match runtime_folder() {
         Some(runtime) => Some(Keeping {
             runtime,
@@ -108,6 +113,12 @@ async fn run(settings: Settings, places: Places, logging: &logging::Options) -> 
         }),
         None => None,
     };
+    let reload = Reload {
+        config: places.config.clone(),
+        ends_sessions: keepers.is_none(),
+        cancel: cancel.clone(),
+    };
+    let reloading = tokio::spawn(reload.wait(signal(SignalKind::hangup())?));
     let start = Start {
         settings,
         socket: places.socket(),
@@ -116,7 +127,54 @@ async fn run(settings: Settings, places: Places, logging: &logging::Options) -> 
     };
     let result = daemon::run(start, cancel).await;
     signals.abort();
+    if result.is_ok() && reloading.is_finished() && reloading.await.is_ok_and(|wanted| wanted) {
+        tracing::info!("starting anew with the changed configuration");
+        let again = std::process::Command::new(&program)
+            .args(std::env::args_os().skip(1))
+            .exec();
+        return Err(again).with_context(|| format!("cannot start {} again", program.display()));
+    }
     result
+}
+
+/// What SIGHUP does: the agent starts anew in its process, with the configuration of then.
+struct Reload {
+    config: PathBuf,
+    /// The agent carries its sessions itself, so they would end with this run.
+    ends_sessions: bool,
+    cancel: CancellationToken,
+}
+
+impl Reload {
+    /// Waits for the signal, or for the end of this run; whether the agent shall start anew.
+    async fn wait(self, mut hangups: Signal) -> bool {
+        loop {
+            select! {
+                () = self.cancel.cancelled() => {
+                    systemd::stopping();
+                    return false;
+                }
+                _ = hangups.recv() => {}
+            }
+            if self.ends_sessions {
+                tracing::warn!(
+                    "not reloaded: sessions would end, as there is no runtime folder; restart the agent"
+                );
+                continue;
+            }
+            match config::load(&self.config) {
+                Ok(_) => {
+                    systemd::reloading();
+                    self.cancel.cancel();
+                    return true;
+                }
+                Err(error) => tracing::error!(
+                    error = in_one_line(&error),
+                    "not reloaded, the configuration of before holds"
+                ),
+            }
+        }
+    }
 }
 
 async fn keep_sessions(settings: Settings, places: Places) -> anyhow::Result<()> {

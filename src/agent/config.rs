@@ -153,6 +153,8 @@ pub struct SessionSettings {
     pub default_user: DefaultUser,
     /// Whether `ssm-user` may use sudo; without a word of it, what the reference does.
     pub ssm_user_sudo: Option<bool>,
+    /// Processes that left the session stay when it ends.
+    pub keep_detached: bool,
     /// Unacknowledged output kept per session, in bytes.
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
@@ -380,6 +382,7 @@ fn read_session(
         limit,
         default_user,
         ssm_user_sudo: section.optional_boolean("SsmUserSudo")?,
+        keep_detached: section.boolean("KeepDetached", false)?,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
         requires_kms_challenge: kms.boolean("RequireKMSChallengeResponse", false)?,

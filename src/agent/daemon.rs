@@ -187,6 +187,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
             node_id,
             region: identity.region().to_owned(),
             open_files,
+            digest: keeper::digest(&settings),
             client,
             status: handle.status.clone(),
             sights,

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use super::audit;
 use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings, UploadPolicy};
 use super::health::Platform;
+use super::host::control_group::Delegated;
 use super::host::users::Sudo;
 use super::identity::{self, Identity, share};
 use super::run_command;
@@ -114,6 +115,11 @@ pub fn session(
             Some(false) => Sudo::Off,
         },
         in_container: settings.in_container,
+        control_groups: if own.keep_detached {
+            None
+        } else {
+            Delegated::of_this_process()
+        },
         record: record(settings),
         drain: own.drain,
         denied_destinations: own

@@ -19,6 +19,14 @@ pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
+/// Says that the service starts anew in the same process; [`ready`] follows.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => debug!(%error, "there is no clock to tell systemd the time by"),
+    }
+}
+
 /// Says that shutdown has begun.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);

@@ -86,6 +86,39 @@ async fn end_that_no_agent_saw_is_reported_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reload_is_a_new_start_in_the_same_process_and_sessions_go_on() {
+    let (world, node) = World::with_keeping_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("number=41; echo re''ady\n").await;
+    shell.wait_for("ready").await;
+    let keepers = world.keepers();
+    let before = wait_for_start_other_than(&world, &Value::Null).await;
+
+    world.configure(|config| config["SsmAgent"]["Session"]["DrainSeconds"] = json!("long"));
+    world.reload_agent();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let unchanged = wait_for_start_other_than(&world, &Value::Null).await;
+    world.configure(|config| config["SsmAgent"]["Session"]["DrainSeconds"] = json!(3));
+    world.reload_agent();
+    let after = wait_for_start_other_than(&world, &before["started"]).await;
+
+    assert_eq!(unchanged["started"], before["started"]);
+    assert_eq!(after["pid"], before["pid"]);
+    let mut second = Shell::open(&world, &node).await;
+    second.type_text("echo sec''ond; exit 3\n").await;
+    second.wait_for("second").await;
+    assert_eq!(second.ending().await.exit_code, Some(3));
+    let others = world.keepers();
+    assert!(
+        others.len() == 2 && keepers.iter().all(|keeper| others.contains(keeper)),
+        "the session with the changed configuration runs in the keeper of before: {others:?}"
+    );
+    shell.type_text("echo on-$((number + 1)); exit 9\n").await;
+    shell.wait_for("on-42").await;
+    assert_eq!(shell.ending().await.exit_code, Some(9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_keeper_fails_its_sessions_and_the_next_are_carried_without() {
     let (world, node) = World::with_keeping_agent().await;
     let mut shell = Shell::open(&world, &node).await;
@@ -141,6 +174,23 @@ async fn history(world: &World, id: &str) -> Value {
             return session.clone();
         }
         assert!(Instant::now() < deadline, "{id} is not over");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What the agent says of itself, once it was started at another time than `before`.
+async fn wait_for_start_other_than(world: &World, before: &Value) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut asked = world.cli_command();
+        let asked = asked.args(["status", "--json"]).output().unwrap();
+        if asked.status.success() {
+            let status: Value = serde_json::from_slice(&asked.stdout).unwrap();
+            if status["started"] != *before {
+                return status;
+            }
+        }
+        assert!(Instant::now() < deadline, "{asked:?}");
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -158,6 +158,12 @@ impl World {
         agent.wait().unwrap();
     }
 
+    /// Has the agent read its configuration again.
+    pub fn reload_agent(&self) {
+        let agent = self.agent.as_ref().unwrap();
+        send_signal(agent.id(), Signal::SIGHUP);
+    }
+
     /// The processes that carry sessions of this world.
     pub fn keepers(&self) -> Vec<u32> {
         let Some(runtime) = &self.runtime else {

@@ -67,13 +67,19 @@ class HostWorld(world.World):
         """Installs packages as a script would; returns what it said."""
         return self.host.do("dpkg", "--install", *debs)
 
-    def configure(self):
-        """Leads the host's agent to the gateway."""
+    def configure(self, **session):
+        """Leads the host's agent to the gateway, with these settings of ours for sessions."""
         with open(self.ca) as file:
             self.host.write("/etc/amazon/ssm/gateway.pem", file.read())
         self.host.write(CONFIGURATION, json.dumps(
             {"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url},
-             "Identity": {"ConsumptionOrder": ["OnPrem"]}, "SsmAgent": {"CaFile": "/etc/amazon/ssm/gateway.pem"}}))
+             "Identity": {"ConsumptionOrder": ["OnPrem"]},
+             "SsmAgent": {"CaFile": "/etc/amazon/ssm/gateway.pem", "Session": session}}))
+
+    def status(self):
+        """What the agent says of itself; nothing without one."""
+        said = self.host.run("ssm-cli", "status", "--json")
+        return json.loads(said.stdout) if said.stdout else {}
 
     def register(self):
         """Registers the host; returns its node id."""

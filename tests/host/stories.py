@@ -27,6 +27,7 @@ THEN = [
     agent.killed_agent_is_online_again_within_seconds,
     survival.sessions_go_on_whatever_happens_to_the_agent,
     survival.stopped_agent_leaves_a_way_in,
+    survival.daemons_of_a_session_end_with_it_unless_they_may_stay,
     agent.agent_that_must_not_start_again_stays_down,
     agent.same_package_again_keeps_node_and_configuration,
     agent.upgrade_runs_the_new_version_and_rollback_the_old_one,

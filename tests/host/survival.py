@@ -92,6 +92,59 @@ def events(world):
     ]
 
 
+def daemons_of_a_session_end_with_it_unless_they_may_stay(world):
+    leave_daemons(world)
+    eventually("the daemons are gone", lambda: daemons(world) == [])
+    unit = world.host.unit("ssm-agent", "ControlGroup")
+    check(unit.endswith("/ssm-agent.service"), unit)
+    check(groups(world, unit) == [], f"{groups(world, unit)} are left")
+
+    before = world.status()
+    world.configure(KeepDetached=True)
+    world.host.do("systemctl", "reload", "ssm-agent")
+    eventually("the configuration is read again", lambda: world.status().get("started") not in (None, before["started"]))
+    world.wait_until_online()
+    check(world.agent_process() == before["pid"], "another process")
+    leave_daemons(world)
+    time.sleep(1)
+    check(len(daemons(world)) == 3, f"{daemons(world)} stayed")
+    world.host.do("pkill", "-KILL", "-f", "sleep 8642")
+
+    world.host.write("/etc/amazon/ssm/amazon-ssm-agent.json", "{")
+    world.host.do("systemctl", "reload", "ssm-agent")
+    time.sleep(1)
+    check(world.status()["pid"] == before["pid"], "the agent did not survive a wrong configuration")
+    said = world.host.do("journalctl", "-u", "ssm-agent", "-o", "cat", "-n", "20")
+    check("not reloaded" in said, said)
+    world.configure()
+    world.host.do("systemctl", "reload", "ssm-agent")
+    world.wait_until_online()
+
+
+def leave_daemons(world):
+    """A session that leaves processes behind, each more detached than the one before."""
+    shell = world.terminal(world.session(world.aws))
+    shell.expect(rb"[$#] ")
+    shell.run("setsid sleep 86421 </dev/null >/dev/null 2>&1 & echo $?", rb"0\r\n")
+    shell.run("(setsid setsid nohup sleep 86422 </dev/null >/dev/null 2>&1 &); echo $?", rb"0\r\n")
+    # As root, and in a session of its own.
+    shell.run("sudo setsid -f sleep 86423 </dev/null >/dev/null 2>&1; echo $?", rb"0\r\n")
+    eventually("the daemons run", lambda: len(daemons(world)) == 3)
+    shell.send(b"exit\r")
+    check(shell.wait() == 0, "the client failed")
+    world.wait_until_all_sessions_are_over()
+
+
+def daemons(world):
+    return world.host.run("pgrep", "-f", "^sleep 8642").stdout.split()
+
+
+def groups(world, unit):
+    """The groups of sessions."""
+    found = world.host.run("find", "/sys/fs/cgroup", "-path", f"*{unit}/session-*")
+    return found.stdout.split()
+
+
 def stopped_agent_leaves_a_way_in(world):
     shell = world.terminal(world.session(world.aws))
     shell.expect(rb"[$#] ")

@@ -3,6 +3,7 @@
 //!
 //! Everything here is local. What a session means, and where its bytes go, is `agent::session`.
 
+pub mod control_group;
 pub mod login;
 pub mod pipes;
 pub mod process;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::control_group::ControlGroup;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -43,13 +44,15 @@ impl ExitStatus {
     }
 }
 
-/// A session of processes that was started by us: the leader and all that did not leave its session.
+/// A session of processes that was started by us: the leader and all that did not leave its session, or
+/// its control group if it has one.
 ///
 /// Dropping it kills what is left without grace.
 #[derive(Debug)]
 pub struct Processes {
     leader: Pid,
     child_signals: Option<SignalStream>,
+    group: Option<ControlGroup>,
     reaped: bool,
 }
 
@@ -60,8 +63,15 @@ impl Processes {
         Self {
             leader,
             child_signals: None,
+            group: None,
             reaped: false,
         }
+    }
+
+    /// The leader enters this group of its own: whoever is in it ends with the session.
+    pub fn within(mut self, group: Option<ControlGroup>) -> Self {
+        self.group = group;
+        self
     }
 
     /// The leader's process id, also the kernel's session id.
@@ -110,7 +120,7 @@ impl Processes {
     /// Ends all processes of the session: SIGHUP, and SIGKILL for those that are left after `grace`.
     /// Close the master of their terminal first.
     pub async fn end(mut self, grace: Duration) {
-        for member in members(self.leader) {
+        for member in self.members() {
             send(member, Signal::SIGHUP);
             // A stopped process takes the signal only once it continues.
             send(member, Signal::SIGCONT);
@@ -118,18 +128,32 @@ impl Processes {
         if !self.gone_within(grace).await {
             debug!(leader = %self.leader, "processes survived the hang-up and are killed");
             if !self.killed_within(KILL_PATIENCE).await {
-                let left = members(self.leader);
+                let left = self.members();
                 warn!(leader = %self.leader, ?left, "processes of the session cannot be ended");
             }
         }
+        if let Some(group) = self.group.take() {
+            let _ = tokio::task::spawn_blocking(move || group.remove()).await;
+        }
         self.reap();
+    }
+
+    fn members(&self) -> Vec<Pid> {
+        let mut all = members(self.leader);
+        if let Some(group) = &self.group {
+            let others = group.members();
+            let others = others.into_iter().filter(|&pid| !is_dead(pid));
+            let others: Vec<_> = others.filter(|pid| !all.contains(pid)).collect();
+            all.extend(others);
+        }
+        all
     }
 
     async fn gone_within(&mut self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
         let mut look = FIRST_LOOK;
         loop {
-            if members(self.leader).is_empty() {
+            if self.members().is_empty() {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -149,21 +173,31 @@ impl Processes {
         let deadline = Instant::now() + patience;
         loop {
             // Again each time: a process may have forked between the look and its end.
-            let left = members(self.leader);
+            let left = self.members();
             if left.is_empty() {
                 return true;
             }
             if Instant::now() >= deadline {
                 return false;
             }
-            for member in left {
-                send(member, Signal::SIGKILL);
-            }
+            self.kill(left);
             sleep(FIRST_LOOK).await;
         }
     }
 
+    fn kill(&self, left: Vec<Pid>) {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+        for member in left {
+            send(member, Signal::SIGKILL);
+        }
+    }
+
     fn reap(&mut self) {
+        if let Some(group) = self.group.take() {
+            group.remove();
+        }
         if let Ok(WaitStatus::StillAlive) = waitpid(self.leader, Some(WaitPidFlag::WNOHANG)) {
             warn!(leader = %self.leader, "the leader of a session does not end");
         }
@@ -179,13 +213,11 @@ impl Drop for Processes {
         }
         let deadline = std::time::Instant::now() + DROP_PATIENCE;
         loop {
-            let left = members(self.leader);
+            let left = self.members();
             if left.is_empty() || std::time::Instant::now() >= deadline {
                 break;
             }
-            for member in left {
-                send(member, Signal::SIGKILL);
-            }
+            self.kill(left);
             std::thread::sleep(Duration::from_millis(1));
         }
         self.reap();

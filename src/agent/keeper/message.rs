@@ -66,6 +66,9 @@ pub(super) enum ToAgent {
     Greeting {
         /// Its program.
         program: ProgramFile,
+        /// The digest of what its sessions are configured by.
+        #[serde(default)]
+        settings: String,
         /// Its sessions.
         sessions: Vec<SessionId>,
     },

@@ -11,7 +11,8 @@
 //! ends when it has had none for a while. An agent that is restarted, upgraded or killed finds the
 //! keepers of the ones before it by their sockets in the runtime folder. Sessions notice nothing of
 //! it: no descriptor and no counter changes hands, as the process that holds them goes on. The sessions
-//! of an upgraded agent stay with the keeper of the old program, the next ones go to a new one.
+//! of an upgraded agent stay with the keeper of the old program, the next ones go to a new one; so it is
+//! after a change of the configuration.
 //!
 //! Without a runtime folder, which the service manager makes, there are no keepers: the agent carries
 //! its sessions itself and they end with it. The same goes for a keeper that cannot be started.
@@ -24,10 +25,12 @@ mod message;
 mod process;
 mod remote;
 mod sessions;
+mod settings_digest;
 mod spawn;
 
 pub use process::{Start, run};
 pub use sessions::{Sessions, Settings};
+pub use settings_digest::of as digest;
 pub use spawn::Program;
 
 /// Until `deadline`, or for ever.

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use super::lent::Lent;
 use super::link::{self, Receiver, Sender};
 use super::message::{ProgramFile, ToAgent, ToKeeper};
-use super::sleep_until_some;
+use super::{settings_digest, sleep_until_some};
 use crate::agent::carrier::{Carrier, Node, Places, task_complete};
 use crate::agent::config::Settings;
 use crate::agent::control::Status;
@@ -98,11 +98,13 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         &sessions_cancel,
     );
     let carrier = opened.context("cannot start a thread")?;
+    let settings = settings_digest::of(&start.settings);
     let program = ProgramFile::of_this_process().context("cannot find this program's own file")?;
     info!(node = node.id, "keeper of sessions starts");
     let mut keeper = Keeper {
         node_id: node.id,
         program,
+        settings,
         carrier,
         lent,
         status,
@@ -187,6 +189,8 @@ impl Drop for Listener {
 struct Keeper {
     node_id: String,
     program: ProgramFile,
+    /// The digest of its settings.
+    settings: String,
     carrier: Carrier,
     lent: Arc<Lent>,
     status: watch::Sender<Status>,
@@ -242,8 +246,12 @@ impl Keeper {
         self.link = Some(link);
         self.shown = None;
         let sessions = self.carrier.supervisor.sessions();
-        let program = self.program;
-        self.tell(&ToAgent::Greeting { program, sessions }).await;
+        let greeting = ToAgent::Greeting {
+            program: self.program,
+            settings: self.settings.clone(),
+            sessions,
+        };
+        self.tell(&greeting).await;
         for result in self.results.clone().into_values() {
             let result = Box::new(result);
             self.tell(&ToAgent::Ended { result }).await;

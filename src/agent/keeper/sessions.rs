@@ -17,7 +17,7 @@ use super::remote::{Briefing, Heard, Remote, lend};
 use super::sleep_until_some;
 use super::spawn::{Program, Sockets};
 use crate::agent::control::{Instruction, Outbox, Status};
-use crate::agent::session::{Stop, Supervisor};
+use crate::agent::session::{self, Stop, Supervisor};
 use crate::agent::status::Sight;
 use crate::agent::transcript::Uploads;
 use crate::aws::Client;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub region: String,
     /// Soft limit on open files for sessions.
     pub open_files: Option<u64>,
+    /// The digest of what sessions are configured by.
+    pub digest: String,
     /// Whose credentials are lent.
     pub client: Client,
     /// How the control channel stands.
@@ -68,6 +70,7 @@ struct Keepers {
     sockets: Sockets,
     program: Program,
     file: ProgramFile,
+    digest: String,
     briefing: Briefing,
     remotes: BTreeMap<u64, Remote>,
     sights: watch::Sender<BTreeMap<u64, Sight>>,
@@ -107,6 +110,7 @@ impl Sessions {
             sockets: Sockets::new(&settings.runtime),
             program: settings.program,
             file: ProgramFile::of_this_process()?,
+            digest: settings.digest,
             briefing: Briefing {
                 node_id: settings.node_id,
                 region: settings.region,
@@ -151,7 +155,6 @@ impl Sessions {
                 () = sleep_until_some(overdue) => self.take_back_overdue(),
             }
         }
-        systemd::stopping();
         self.stop().await;
     }
 
@@ -197,11 +200,15 @@ impl Sessions {
             return;
         };
         match heard {
-            Heard::Said(ToAgent::Greeting { program, sessions }) => {
+            Heard::Said(ToAgent::Greeting {
+                program,
+                settings,
+                sessions,
+            }) => {
                 remote.has_greeted = true;
                 remote.sessions.extend(sessions);
                 info!(sessions = remote.sessions.len(), "a keeper is there");
-                let is_ours = program == keepers.file;
+                let is_ours = program == keepers.file && settings == keepers.digest;
                 if is_ours && keepers.remotes.values().all(|other| !other.is_current) {
                     if let Some(remote) = keepers.remotes.get_mut(&number) {
                         remote.is_current = true;
@@ -261,6 +268,7 @@ impl Sessions {
             let failed = TaskStatus::Failed;
             let result = TaskComplete::new(session.as_str(), &self.node_id, failed, text);
             self.outbox.complete(result).await;
+            tokio::task::spawn_blocking(move || session::end_left(&session));
         }
         for (start, _) in remote.offered.into_values() {
             self.start(start).await;

@@ -17,6 +17,7 @@ mod command;
 mod connection;
 mod encryption;
 mod end;
+mod groups;
 mod input;
 mod kind;
 mod outcome;
@@ -33,6 +34,7 @@ mod user;
 
 pub use encryption::Keys;
 pub use end::Stop;
+pub use groups::end_left;
 pub use outcome::Outcome;
 pub use port::DenyList;
 pub use record::Record;

@@ -10,6 +10,7 @@ use super::port::DenyList;
 use super::record::Record;
 use super::roster::Roster;
 use crate::agent::audit::AuditLog;
+use crate::agent::host::control_group::Delegated;
 use crate::agent::host::users::Sudo;
 use crate::agent::parameter_store::ParameterStore;
 use crate::protocol::channel::{self, Window};
@@ -54,6 +55,9 @@ pub struct Settings {
     /// The agent runs in a container: its sessions are its own user's, and an interactive command is
     /// run without a shell.
     pub in_container: bool,
+    /// Below which group sessions get groups of their own. Without it, what leaves a session's session of
+    /// processes stays when it ends.
+    pub control_groups: Option<Delegated>,
     /// Where values of Parameter Store come from; without it documents that need some are refused.
     pub parameters: Option<Arc<dyn ParameterStore>>,
     /// Longest wait at the end for acknowledgements of a client that is away.
@@ -111,6 +115,7 @@ impl Settings {
             keys: None,
             sudo: Sudo::default(),
             in_container: false,
+            control_groups: None,
             parameters: None,
             drain: channel::Settings::DRAIN,
             linger: LINGER,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Span;
 
+use super::groups;
 use super::shell::Shell;
 use super::task::{Context, Session};
 use super::user::RunAsError;
@@ -70,17 +71,24 @@ fn spawn(
 ) -> Result<Terminal, TerminalError> {
     let words = &shell.command;
     let login = shell.user.find(context, !words.is_empty())?;
-    let step = login.step(&context.settings, id, words, false);
+    let group = groups::make(&context.settings, id);
+    let step = login.step(&context.settings, id, words, false, group.as_ref());
     let command = pty::Command {
         program: step.program,
         args: step.args,
         environment: step.environment,
         mode: shell.mode,
     };
-    let (pty, processes) = pty::spawn(&command, size)?;
+    let (pty, processes) = match pty::spawn(&command, size) {
+        Ok(spawned) => spawned,
+        Err(error) => {
+            groups::discard(group);
+            return Err(error.into());
+        }
+    };
     Ok(Terminal {
         pty,
-        processes,
+        processes: processes.within(group),
         command: match &words[..] {
             [] => login.account.shell.display().to_string(),
             words => words.join(" "),

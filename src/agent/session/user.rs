@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use super::settings::{Settings, ShellUser};
 use super::task::Context;
+use crate::agent::host::control_group::ControlGroup;
 use crate::agent::host::login::{self, Purpose, Refusal, Request};
 use crate::agent::host::users::{Account, SSM_USER, UserError};
 use crate::protocol::wire::SessionId;
@@ -121,18 +122,20 @@ impl RunAs {
 
 impl Login {
     /// The login step that starts `command`, or the login shell if there is none; `detached` from
-    /// any terminal or not.
+    /// any terminal or not, in `group` if there is one.
     pub(super) fn step(
         &self,
         settings: &Settings,
         session: &SessionId,
         command: &[String],
         detached: bool,
+        group: Option<&ControlGroup>,
     ) -> Step {
         let request = Request {
             user: self.is_switch.then(|| self.account.name.clone()),
             session_id: Some(session.to_string()),
             open_files: settings.open_files,
+            control_group: group.map(|group| group.path().to_owned()),
             detached,
             command: command.iter().map(OsString::from).collect(),
         };

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -18,8 +18,8 @@ use nix::unistd::{
 use super::admission::{Purpose, Refusal, admit};
 use super::plan::{Plan, plan};
 use super::request::Request;
-use crate::agent::host::sys;
 use crate::agent::host::users::{Account, UserError};
+use crate::agent::host::{control_group, sys};
 use crate::runtime::exit;
 
 /// Exit code of shells for a program that exists and cannot be executed.
@@ -102,6 +102,7 @@ pub(super) fn run(request: &Request) -> LoginError {
 }
 
 fn prepare(request: &Request) -> Result<Plan, LoginError> {
+    enter_group(request.control_group.as_deref());
     begin_session().map_err(LoginError::Session)?;
     let account = match &request.user {
         Some(name) => Account::named(name)?,
@@ -125,6 +126,16 @@ fn prepare(request: &Request) -> Result<Plan, LoginError> {
         plan.set_home("/");
     }
     Ok(plan)
+}
+
+/// Enters the session's control group before there is any other process of it. A host in trouble is
+/// when a login is needed most, so whoever cannot enter goes on without.
+fn enter_group(group: Option<&Path>) {
+    if let Some(group) = group
+        && let Err(error) = control_group::enter(group)
+    {
+        eprintln!("warning: cannot enter a control group of the session's own: {error}");
+    }
 }
 
 /// Leads a session of processes from here on, with the terminal, if there is one, as its own.

@@ -1,12 +1,14 @@
 //! The command line of the login step, written by the agent and read by the step.
 //!
-//! `[--user NAME] [--session-id ID] [--open-files N] [--detached] [-- COMMAND ARGS…]`
+//! `[--user NAME] [--session-id ID] [--open-files N] [--control-group DIR] [--detached] [-- COMMAND ARGS…]`
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 const USER: &str = "--user";
 const SESSION_ID: &str = "--session-id";
 const OPEN_FILES: &str = "--open-files";
+const CONTROL_GROUP: &str = "--control-group";
 const DETACHED: &str = "--detached";
 const END_OF_OPTIONS: &str = "--";
 
@@ -19,6 +21,8 @@ pub struct Request {
     pub session_id: Option<String>,
     /// Soft limit of open files, where the agent raised its own.
     pub open_files: Option<u64>,
+    /// Folder of the control group to enter.
+    pub control_group: Option<PathBuf>,
     /// There is no terminal: the command gets no input, and a failure is told on standard input, which
     /// the agent reads.
     pub detached: bool,
@@ -58,6 +62,10 @@ impl Request {
         option(USER, self.user.as_ref().map(OsString::from));
         option(SESSION_ID, self.session_id.as_ref().map(OsString::from));
         option(OPEN_FILES, self.open_files.map(|n| n.to_string().into()));
+        option(
+            CONTROL_GROUP,
+            self.control_group.as_ref().map(OsString::from),
+        );
         if self.detached {
             args.push(DETACHED.into());
         }
@@ -80,6 +88,9 @@ impl Request {
                 Some(USER) => request.user = Some(text(USER, args.next())?),
                 Some(SESSION_ID) => request.session_id = Some(text(SESSION_ID, args.next())?),
                 Some(OPEN_FILES) => request.open_files = Some(number(OPEN_FILES, args.next())?),
+                Some(CONTROL_GROUP) => {
+                    request.control_group = Some(text(CONTROL_GROUP, args.next())?.into());
+                }
                 Some(DETACHED) => request.detached = true,
                 Some(END_OF_OPTIONS) => request.command = args.by_ref().collect(),
                 _ => return Err(RequestError::Unexpected { argument }),
@@ -114,6 +125,7 @@ mod tests {
             user: Some("ssm-user".into()),
             session_id: Some("alice-0123".into()),
             open_files: Some(1024),
+            control_group: Some("/sys/fs/cgroup/a".into()),
             detached: true,
             command: vec!["ls".into(), "--".into(), "-l".into(), "--user".into()],
         };

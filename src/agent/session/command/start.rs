@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
+use super::super::groups;
 use super::super::task::{Context, Session};
 use super::super::user::RunAsError;
 use super::Command;
@@ -105,13 +106,9 @@ async fn prepare(
 
 fn spawn(context: &Context, id: &SessionId, command: Command) -> Result<Prepared, PrepareError> {
     let login = command.user.find(context, true)?;
-    let step = login.step(&context.settings, id, &command.words, true);
-    let Spawned {
-        output,
-        error,
-        report,
-        processes,
-    } = pipes::spawn(&pipes::Command {
+    let group = groups::make(&context.settings, id);
+    let step = login.step(&context.settings, id, &command.words, true, group.as_ref());
+    let spawned = pipes::spawn(&pipes::Command {
         program: step.program,
         args: step.args,
         environment: step.environment,
@@ -119,11 +116,23 @@ fn spawn(context: &Context, id: &SessionId, command: Command) -> Result<Prepared
             Some(_) => Streams::Separate,
             None => Streams::Merged,
         },
-    })?;
+    });
+    let Spawned {
+        output,
+        error,
+        report,
+        processes,
+    } = match spawned {
+        Ok(spawned) => spawned,
+        Err(error) => {
+            groups::discard(group);
+            return Err(error.into());
+        }
+    };
     let prefixes = command.separate.unwrap_or_default();
     let process = Process {
         outputs: Outputs::new(output, error, prefixes),
-        processes,
+        processes: processes.within(group),
         user: login.account.name,
         shown: command.words.join(" "),
     };
