@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e/aws"))
 
 import agent
+import figures
 import others
 import survival
 import teller
@@ -42,6 +43,13 @@ THEN = [
     others.rpms_take_the_place_of_the_references,
     survival.host_that_goes_down_ends_its_sessions_with_the_reason,
 ]
+# Told if asked for by name: they take minutes, and say something on a quiet machine only.
+FIGURES = [
+    figures.figures_of_an_idle_agent,
+    figures.figures_of_a_start,
+    figures.figures_of_gaps,
+    figures.figures_of_a_soak,
+]
 
 
 class Teller(teller.Teller):
@@ -54,7 +62,8 @@ class Teller(teller.Teller):
 
 
 def main(programs, packages, base, network, only=""):
-    chosen = FIRST + [story for story in THEN if only in story.__name__]
+    optional = THEN + FIGURES if only else THEN
+    chosen = FIRST + [story for story in optional if only in story.__name__]
     world = HostWorld(programs, packages, base, network)
     teller = Teller(world, [(story.__name__, story, ()) for story in chosen])
     try:
