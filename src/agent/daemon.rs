@@ -22,6 +22,7 @@ use super::status::{Showing, View};
 use super::transcript::Uploads;
 use super::{health, identity, local_api, run_command, setup, status};
 use crate::runtime::exit::Hint;
+use crate::runtime::network::NetworkChanges;
 use crate::runtime::{lifecycle, systemd};
 
 /// How long uploads of their records get once the sessions are over; what is left is uploaded after
@@ -89,7 +90,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     let client = identity.client().clone();
     let node_id = identity.node_id().to_owned();
     let control_settings = control::Settings::new(&node_id);
-    let (handle, channel) = control::open(control_settings, client.clone(), channel_cancel.clone());
+    let (handle, channel) = control::open(
+        control_settings,
+        client.clone(),
+        NetworkChanges::watch(),
+        channel_cancel.clone(),
+    );
     tasks.spawn(channel);
     let (connected, connected_seen) = watch::channel(false);
     tasks.spawn(follow_status(

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod logging;
 pub mod memory;
+pub mod network;
 pub mod proxy;
 pub mod systemd;
 pub mod tls;

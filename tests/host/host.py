@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e/aws"))
 
+import certificates
 import world
 from checks import check, eventually
 from machine import Machine, Root
@@ -30,6 +31,12 @@ class HostWorld(world.World):
         self.base = base
         self.network = network
         self.host = None
+
+    def prepare_certificate(self):
+        authority, certificate, key = (self.path(name) for name in ("authority.pem", "gateway.pem", "gateway.key"))
+        certificates.make(authority, certificate, key, ["gateway.test", self.ADDRESS, "fd77::1"])
+        self.gateway_options = ("--tls-cert", certificate, "--tls-key", key)
+        return authority
 
     def start_host(self):
         self.aws = os.path.join(os.path.dirname(sys.executable), "aws")

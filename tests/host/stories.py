@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e/aws"))
 
 import agent
+import environment
 import figures
 import others
 import survival
@@ -35,6 +36,11 @@ THEN = [
     agent.disabled_agent_stays_disabled_when_upgraded,
     agent.agent_comes_back_with_the_same_id_after_removal_and_purge,
     agent.reference_is_replaced_with_its_node_and_can_come_back,
+    environment.agent_is_back_soon_after_names_resolve_again,
+    environment.agent_with_a_wrong_clock_works,
+    environment.agent_is_back_soon_after_its_address_changed,
+    environment.host_with_ipv6_alone_is_online,
+    environment.agent_behind_a_proxy_is_online,
     others.gateway_runs_as_its_own_user_under_its_hardening,
     others.gateway_is_upgraded_under_its_clients_and_leaves_its_data,
     others.client_runs_from_its_package,

@@ -14,6 +14,9 @@ use crate::transport::Socket;
 const PING: &[u8] = b"keepalive";
 /// A peer that takes nothing for this long is as good as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the peer may be silent after the host's network changed: a connection that leads nowhere is
+/// left long before TCP would notice.
+const PROBE_LIMIT: Duration = Duration::from_secs(6);
 /// Time for saying goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,8 @@ pub struct Link {
     liveness: Liveness,
     next_ping: Instant,
     heard: Instant,
+    /// When a peer that was asked for a sign of life has to have given one.
+    answer_by: Option<Instant>,
 }
 
 /// Why a connection is over.
@@ -60,6 +65,7 @@ impl Link {
             liveness,
             next_ping: now + liveness.ping_interval,
             heard: now,
+            answer_by: None,
         }
     }
 
@@ -71,6 +77,7 @@ impl Link {
     pub async fn receive(&mut self) -> Result<Bytes, LinkError> {
         loop {
             let silent_at = self.heard + self.liveness.silence_limit;
+            let silent_at = self.answer_by.map_or(silent_at, |by| by.min(silent_at));
             let frame = tokio::select! {
                 frame = self.socket.next() => frame,
                 () = tokio::time::sleep_until(self.next_ping) => {
@@ -79,17 +86,27 @@ impl Link {
                     continue;
                 }
                 () = tokio::time::sleep_until(silent_at) => {
-                    return Err(LinkError::Silent(self.liveness.silence_limit));
+                    return Err(LinkError::Silent(self.heard.elapsed()));
                 }
             };
             let frame = frame.ok_or(LinkError::Closed)?.map_err(broken)?;
             self.heard = Instant::now();
+            self.answer_by = None;
             match frame {
                 Frame::Binary(_) | Frame::Text(_) => return Ok(frame.into_data()),
                 Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => {}
                 Frame::Close(_) => return Err(LinkError::Closed),
             }
         }
+    }
+
+    /// Finds out whether the connection still leads to the peer: it has to be heard soon.
+    ///
+    /// # Errors
+    /// [`LinkError`]: the connection is over.
+    pub async fn probe(&mut self) -> Result<(), LinkError> {
+        self.answer_by = Some(Instant::now() + PROBE_LIMIT);
+        self.write(Frame::Ping(Bytes::from_static(PING))).await
     }
 
     /// Sends a message.

@@ -19,6 +19,7 @@ use crate::protocol::wire::task::{TaskComplete, TaskStatus};
 use crate::protocol::wire::{Message, PeerFeatures};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cause::in_one_line;
+use crate::runtime::network::NetworkChanges;
 use crate::transport::{ConnectError, Connected, Connector};
 
 /// A connection that lasted this long was a success, so that the next back-off starts anew. One that
@@ -39,16 +40,18 @@ const JOBS: usize = 256;
 pub fn open(
     settings: Settings,
     client: Client,
+    network: NetworkChanges,
     cancel: CancellationToken,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let connector = ControlChannel::new(client, settings.node_id.clone());
-    open_with(settings, connector, cancel)
+    open_with(settings, connector, network, cancel)
 }
 
 /// [`open`] with any way to connect.
 pub(super) fn open_with<C: Connector>(
     settings: Settings,
     connector: C,
+    network: NetworkChanges,
     cancel: CancellationToken,
 ) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (instruct, instructions) = mpsc::channel(INSTRUCTIONS);
@@ -71,6 +74,7 @@ pub(super) fn open_with<C: Connector>(
         jobs: pass_jobs,
         answers: answered,
         connections: set_connected,
+        network,
         cancel,
     };
     let handle = Handle {
@@ -94,6 +98,7 @@ struct Task {
     jobs: mpsc::Sender<Message>,
     answers: mpsc::Receiver<Message>,
     connections: watch::Sender<bool>,
+    network: NetworkChanges,
     cancel: CancellationToken,
 }
 
@@ -109,6 +114,7 @@ enum Event {
     Received(Result<bytes::Bytes, LinkError>),
     Result(Box<TaskComplete>),
     Answer(Box<Message>),
+    NetworkChanged,
     ResendDue,
     Stop,
     DrainOver,
@@ -149,8 +155,18 @@ impl Task {
         warn!(problem, ?retry_in, "control channel is not open");
         let status = Status::Waiting { problem, retry_in };
         self.status.send_replace(status);
-        let pause = tokio::time::sleep(retry_in);
-        self.results.collect_until(&self.cancel, pause).await;
+        let network = &mut self.network;
+        let pause = async {
+            tokio::select! {
+                () = tokio::time::sleep(retry_in) => false,
+                () = network.next() => true,
+            }
+        };
+        let changed = self.results.collect_until(&self.cancel, pause).await;
+        if changed == Some(true) {
+            debug!("the network changed, trying again");
+            self.backoff.reset();
+        }
     }
 
     fn stop(&mut self) {
@@ -206,6 +222,7 @@ impl Task {
             result = self.results.next() => Event::Result(Box::new(result)),
             Some(answer) = self.answers.recv() => Event::Answer(Box::new(answer)),
             () = sleep_until_some(due) => Event::ResendDue,
+            () = self.network.next() => Event::NetworkChanged,
             () = self.cancel.cancelled(), if drain_until.is_none() => Event::Stop,
             () = sleep_until_some(drain_until) => Event::DrainOver,
         }
@@ -220,6 +237,7 @@ impl Task {
             Event::Received(bytes) => self.handle_bytes(&bytes?, connection),
             Event::Result(result) => self.results.keep(*result),
             Event::Answer(answer) => connection.link.send(&answer).await?,
+            Event::NetworkChanged => connection.link.probe().await?,
             Event::ResendDue => self.results.give_up_hopeless(),
             Event::Stop => connection.drain_until = Some(Instant::now() + DRAIN_LIMIT),
             Event::DrainOver => return Ok(Next::Close),

@@ -14,6 +14,7 @@ use super::{DataChannels, Settings, Status, open};
 use crate::protocol::wire::task::{TaskComplete, TaskStatus};
 use crate::protocol::wire::{Message, SessionId};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::network::NetworkChanges;
 use crate::transport::websocket::Socket;
 use crate::transport::{ConnectError, Connected, Connector};
 use gateway::{Gateway, Mood, Seen};
@@ -22,7 +23,12 @@ use gateway::{Gateway, Mood, Seen};
 async fn control_channel_opens_as_the_reference_does() {
     let mut gateway = Gateway::listen(Mood::Accepts).await;
     let cancel = CancellationToken::new();
-    let (mut handle, task) = open(Settings::new("mi-1"), gateway.client(), cancel.clone());
+    let (mut handle, task) = open(
+        Settings::new("mi-1"),
+        gateway.client(),
+        NetworkChanges::default(),
+        cancel.clone(),
+    );
     let task = tokio::spawn(task);
 
     let mut socket = gateway.accept().await;
@@ -61,7 +67,12 @@ async fn control_channel_opens_as_the_reference_does() {
 async fn control_channel_comes_back_with_a_new_token_and_its_results() {
     let mut gateway = Gateway::listen(Mood::Accepts).await;
     let cancel = CancellationToken::new();
-    let (handle, task) = open(Settings::new("mi-1"), gateway.client(), cancel.clone());
+    let (handle, task) = open(
+        Settings::new("mi-1"),
+        gateway.client(),
+        NetworkChanges::default(),
+        cancel.clone(),
+    );
     let task = tokio::spawn(task);
     let mut socket = gateway.accept().await;
     first_message(&mut socket).await;
@@ -105,7 +116,12 @@ async fn gateway_that_hangs_or_refuses_is_tried_again_and_does_not_hold_up_a_sto
         backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(50)),
         ..Settings::new("mi-1")
     };
-    let (mut handle, task) = open(settings, gateway.client(), cancel.clone());
+    let (mut handle, task) = open(
+        settings,
+        gateway.client(),
+        NetworkChanges::default(),
+        cancel.clone(),
+    );
     let task = tokio::spawn(task);
 
     for mood in moods {

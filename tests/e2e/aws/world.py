@@ -20,6 +20,7 @@ class World:
 
     # Where the gateway listens.
     ADDRESS = "127.0.0.1"
+    gateway_options = ()
 
     def __init__(self, programs):
         self.programs = os.path.abspath(programs)
@@ -31,11 +32,11 @@ class World:
 
     def start(self):
         state = self.path("gateway")
+        self.ca = self.prepare_certificate() or os.path.join(state, "ca.pem")
         self.start_gateway(f"{self.ADDRESS}:0", "127.0.0.1:0")
         self.moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.moto.start()
         self.aws_url = "http://%s:%d" % self.moto.get_host_and_port()
-        self.ca = os.path.join(state, "ca.pem")
         created = subprocess.run([self.program("ssm-gateway"), "access", "create", "tester", "--json", "--state", state],
                                  check=True, capture_output=True)
         key = json.loads(created.stdout)
@@ -55,9 +56,12 @@ class World:
         }
         self.ssm = self.boto3(key["AccessKeyId"], key["SecretAccessKey"])
 
+    def prepare_certificate(self):
+        """Makes a certificate for the gateway; returns its authority's, or nothing if the gateway makes its own."""
+
     def start_gateway(self, listen, plain_listen):
         self.gateway = self.spawn(["ssm-gateway", "serve", "--state", self.path("gateway"), "--listen", listen,
-                                   "--plain-listen", plain_listen], subprocess.PIPE)
+                                   "--plain-listen", plain_listen, *self.gateway_options], subprocess.PIPE)
         line = self.gateway.stdout.readline().decode()
         found = re.search(r"https://[0-9.:]+", line)
         check(found, f"the gateway said {line!r} instead of its address")

@@ -216,6 +216,61 @@ async fn status_tells_why_there_is_no_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn gateway_that_is_silent_after_the_network_changed_is_left_soon() {
+    let mut world = World::start(0);
+    let gateway = world.accept().await;
+    let began = Instant::now();
+
+    world.change.send(()).await.unwrap();
+    let _again = world.accept().await;
+
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(gateway);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gateway_that_answers_after_the_network_changed_is_kept() {
+    let mut world = World::start(0);
+    let mut gateway = world.accept().await;
+
+    world.change.send(()).await.unwrap();
+    let ping = gateway.socket.next().await.unwrap().unwrap();
+    assert!(ping.is_ping(), "{ping:?}");
+    gateway.socket.flush().await.unwrap();
+
+    gateway.hears_nothing().await;
+    assert!(world.accepted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_of_the_network_ends_the_wait_for_the_next_attempt() {
+    let mut world = World::start(12);
+    // The wait has grown by then.
+    let mut long = Duration::ZERO;
+    while long < Duration::from_secs(10) {
+        let status = &mut world.handle.status;
+        status.changed().await.unwrap();
+        if let Status::Waiting { retry_in, .. } = &*status.borrow_and_update() {
+            long = *retry_in;
+        }
+    }
+    let began = Instant::now();
+
+    world.change.send(()).await.unwrap();
+    world.handle.status.changed().await.unwrap();
+
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn result_is_sent_until_it_is_acknowledged() {
     let mut world = World::start(0);
     let mut gateway = world.accept().await;
@@ -325,6 +380,8 @@ async fn full_queue_of_instructions_does_not_block_the_channel() {
 
 struct World {
     handle: Handle,
+    /// Tells of a change of the network.
+    change: mpsc::Sender<()>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
     accepted: mpsc::UnboundedReceiver<Socket>,
@@ -337,9 +394,12 @@ impl World {
         let dialler = Dialler { failures, accept };
         let cancel = CancellationToken::new();
         let settings = Settings::new("mi-1");
-        let (handle, task) = open_with(settings, dialler, cancel.clone());
+        let (change, changes) = mpsc::channel(1);
+        let network = NetworkChanges::told(changes);
+        let (handle, task) = open_with(settings, dialler, network, cancel.clone());
         Self {
             handle,
+            change,
             cancel,
             task: tokio::spawn(task),
             accepted,
