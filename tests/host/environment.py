@@ -67,15 +67,17 @@ def agent_is_back_soon_after_its_address_changed(world):
 
 def host_with_ipv6_alone_is_online(world):
     world.host.do("ip", "address", "add", "fd77::2/64", "dev", "link0", "nodad")
-    address(world, "del", "10.77.0.2/24")
-    try:
-        with Relay(("fd77::1", port(world)), ("10.77.0.1", port(world))):
-            lead_to(world, f"https://[fd77::1]:{port(world)}")
-            restart(world)
+    with Relay(("fd77::1", port(world)), ("10.77.0.1", port(world))):
+        lead_to(world, f"https://[fd77::1]:{port(world)}")
+        stop(world)
+        address(world, "del", "10.77.0.2/24")
+        try:
+            world.host.do("systemctl", "start", "--no-block", "ssm-agent")
             seconds_until_a_session_opens(world)
-    finally:
-        address(world, "add", "10.77.0.2/24")
-        lead_home(world)
+            stop(world)
+        finally:
+            address(world, "add", "10.77.0.2/24")
+    lead_home(world)
 
 
 def agent_behind_a_proxy_is_online(world):
@@ -114,9 +116,13 @@ def lead_home(world):
 
 def restart(world):
     world.host.do("systemctl", "daemon-reload")
+    stop(world)
+    world.host.do("systemctl", "start", "--no-block", "ssm-agent")
+
+
+def stop(world):
     world.host.do("systemctl", "stop", "ssm-agent")
     eventually("the agent is away", lambda: connection(world) != "connected")
-    world.host.do("systemctl", "start", "--no-block", "ssm-agent")
 
 
 def connection(world):

@@ -15,6 +15,7 @@ import agent
 import environment
 import figures
 import others
+import sick
 import survival
 import teller
 from host import HostWorld
@@ -41,6 +42,13 @@ THEN = [
     environment.agent_is_back_soon_after_its_address_changed,
     environment.host_with_ipv6_alone_is_online,
     environment.agent_behind_a_proxy_is_online,
+    sick.session_opens_on_full_disks,
+    sick.session_opens_without_inodes,
+    sick.session_opens_on_a_read_only_root,
+    sick.session_opens_where_nothing_in_tmp_may_be_executed,
+    sick.agent_needs_no_inotify,
+    sick.session_without_free_process_ids_is_refused_and_the_next_one_opens,
+    sick.session_opens_with_64_mib_of_memory_left,
     others.gateway_runs_as_its_own_user_under_its_hardening,
     others.gateway_is_upgraded_under_its_clients_and_leaves_its_data,
     others.client_runs_from_its_package,
