@@ -171,12 +171,15 @@ fn status(world: &World) -> Value {
     }
 }
 
-/// The same, once it shows so many sessions.
+/// The same, once it shows so many sessions, and as whom each runs: what a keeper says of its
+/// sessions reaches the agent a moment after the session's client has its first output.
 async fn wait_for_sessions(world: &World, number: usize) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let status = status(world);
-        if status["open-sessions"] == number {
+        let mut sessions = status["sessions"].as_array().unwrap().iter();
+        let is_complete = sessions.all(|session| session["user"] != "");
+        if status["open-sessions"] == number && is_complete {
             return status;
         }
         assert!(Instant::now() < deadline, "{status:#}");
