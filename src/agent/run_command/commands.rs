@@ -91,6 +91,7 @@ impl Commands {
         let (replies, outcomes) = mpsc::channel(REPLIES);
         let runner = Runner {
             settings: Arc::clone(&settings),
+            services: services.clone(),
             journal,
             store,
             replies,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::Services;
 use super::journal::Journal;
 use super::output::OutputSink;
 use super::precondition::{Verdict, judge};
@@ -39,6 +40,7 @@ pub(super) enum Outcome {
 #[derive(Clone)]
 pub(super) struct Runner {
     pub(super) settings: Arc<Settings>,
+    pub(super) services: Services,
     pub(super) journal: Journal,
     pub(super) store: Store,
     pub(super) replies: mpsc::Sender<Reply>,
@@ -175,6 +177,7 @@ impl Runner {
             }
             let task = Task {
                 settings: &self.settings,
+                services: &self.services,
                 command,
                 folder: &folder,
                 plugin: &step.name,

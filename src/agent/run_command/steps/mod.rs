@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::script::Shell;
+use super::Services;
 use super::settings::Settings;
 use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::CommandId;
@@ -43,9 +44,11 @@ pub(super) fn support(plugin: &str) -> Support {
 }
 
 /// A step to run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Task<'a> {
     pub(super) settings: &'a Settings,
+    /// What a plugin has of the rest of the agent.
+    pub(super) services: &'a Services,
     pub(super) command: &'a CommandId,
     /// The command's folder.
     pub(super) folder: &'a Path,

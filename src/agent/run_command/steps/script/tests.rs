@@ -3,6 +3,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::audit::AuditLog;
+use crate::agent::run_command::Services;
 use crate::agent::run_command::settings::Settings;
 use crate::protocol::wire::job::CommandId;
 
@@ -12,6 +14,7 @@ const SHELL: &str = "aws:runShellScript";
 struct World {
     _root: tempfile::TempDir,
     settings: Settings,
+    services: Services,
     command: CommandId,
     folder: PathBuf,
 }
@@ -31,6 +34,11 @@ impl World {
         Self {
             _root: root,
             settings,
+            services: Services {
+                parameters: None,
+                client: None,
+                audit: AuditLog::off(),
+            },
             command,
             folder,
         }
@@ -39,6 +47,7 @@ impl World {
     fn task<'a>(&'a self, id: &'a str, properties: &'a Value, begun: Begun) -> Task<'a> {
         Task {
             settings: &self.settings,
+            services: &self.services,
             command: &self.command,
             folder: &self.folder,
             plugin: SHELL,
