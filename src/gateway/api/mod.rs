@@ -5,12 +5,14 @@
 //! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
 //! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
 //! | `/v1/recordings` | agents, people | `recordings` |
+//! | `/v1/attachments` | whoever has the URL | `attachments` |
 
 pub mod mgs;
 pub mod signature;
 
 mod agent;
 mod answer;
+mod attachments;
 mod dispatch;
 mod panics;
 mod recordings;
@@ -23,6 +25,7 @@ use axum::middleware;
 use axum::routing::post;
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway::attachments::Attachments;
 use crate::gateway::broker::Broker;
 use crate::gateway::recordings::Recordings;
 use crate::gateway::store::Store;
@@ -38,6 +41,8 @@ pub struct ApiState {
     pub broker: Broker,
     /// Records of sessions that agents upload.
     pub recordings: Recordings,
+    /// Files of packages.
+    pub attachments: Attachments,
     /// Checks signatures.
     pub verifier: Verifier,
     /// Cancelled when the gateway stops: ends long polls.
@@ -57,6 +62,7 @@ pub fn router(state: ApiState) -> axum::Router {
         .route("/", post(dispatch::handle))
         .with_state(state.clone())
         .merge(recordings::routes(state.clone()))
+        .merge(attachments::routes(state.clone()))
         .merge(mgs::routes(state))
         .layer(middleware::from_fn(panics::catch))
 }
