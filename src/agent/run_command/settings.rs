@@ -1,7 +1,7 @@
 //! How commands run.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub in_container: bool,
     /// Starts the host anew in a minute.
     pub reboot: Vec<OsString>,
+    /// The program that containers are run with.
+    pub docker: PathBuf,
     /// Shows how much there is to do.
     pub load: watch::Sender<Load>,
 }
@@ -77,8 +79,14 @@ impl Settings {
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
+            docker: "docker".into(),
             load: watch::Sender::default(),
         }
+    }
+
+    /// The folder of the agent's state, which is that of all nodes which this host was.
+    pub(super) fn state_folder(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
     }
 
     /// Folder of scripts and output of all commands.

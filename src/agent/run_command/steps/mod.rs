@@ -1,5 +1,7 @@
 //! The plugins, one file each.
 
+mod package;
+mod processes;
 pub(super) mod script;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +23,11 @@ const ELSEWHERE: [&str; 4] = [
     "aws:configureDaemon",
 ];
 
+/// Plugins beside the scripts that are here.
+const BUILT: [&str; 1] = [
+    "aws:configurePackage",
+];
+
 /// Whether there is such a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Support {
@@ -34,7 +41,7 @@ pub(super) enum Support {
 
 /// Whether `plugin` can be run.
 pub(super) fn support(plugin: &str) -> Support {
-    if Shell::of_plugin(plugin).is_some() {
+    if Shell::of_plugin(plugin).is_some() || BUILT.contains(&plugin) {
         Support::Built
     } else if ELSEWHERE.contains(&plugin) {
         Support::Elsewhere
@@ -60,6 +67,25 @@ pub(super) struct Task<'a> {
     pub(super) properties: &'a Value,
     /// Whether an agent began with it in this boot of the host, or in an earlier one.
     pub(super) begun: Begun,
+}
+
+impl Task<'_> {
+    /// Where a set of its properties has its files, and where its streams are: the reference's places.
+    /// The two differ but where the schema has no steps.
+    fn places(&self, set: &str) -> (PathBuf, Streams) {
+        let plugin = without_colons(self.plugin);
+        let has_steps = self.id != self.plugin;
+        let (folder, name) = if has_steps {
+            (self.folder.join(self.id).join(set), self.id.to_owned())
+        } else {
+            (self.folder.join(&plugin).join(set), set.to_owned())
+        };
+        let streams = Streams {
+            folder: self.folder.join(plugin).join(&name),
+            name,
+        };
+        (folder, streams)
+    }
 }
 
 /// Whether a step was begun by an earlier run of the agent.
@@ -131,10 +157,13 @@ impl Ended {
 
 /// Runs a step to its end; `cancel` ends it early.
 pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
-    match Shell::of_plugin(task.plugin) {
-        Some(shell) => script::run(task, shell, cancel).await,
-        // Who calls has asked for support first.
-        None => Ended::failed(format!("Plugin with name {} not found", task.plugin)),
+    match task.plugin {
+        "aws:configurePackage" => package::run(task, cancel).await,
+        plugin => match Shell::of_plugin(plugin) {
+            Some(shell) => script::run(task, shell, cancel).await,
+            // Who calls has asked for support first.
+            None => Ended::failed(format!("Plugin with name {plugin} not found")),
+        },
     }
 }
 
