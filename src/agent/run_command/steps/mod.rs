@@ -1,8 +1,10 @@
 //! The plugins, one file each.
 
+mod docker;
 mod package;
 mod processes;
 pub(super) mod script;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +17,9 @@ use super::settings::Settings;
 use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::CommandId;
 
-/// Plugins that the reference knows and that do not run on Linux.
-const ELSEWHERE: [&str; 4] = [
+/// Plugins that the reference knows and that do not run on Linux, and one that does not run here.
+const ELSEWHERE: [&str; 5] = [
+    "aws:domainJoin",
     "aws:updateAgent",
     "aws:applications",
     "aws:psModule",
@@ -24,8 +27,11 @@ const ELSEWHERE: [&str; 4] = [
 ];
 
 /// Plugins beside the scripts that are here.
-const BUILT: [&str; 1] = [
+const BUILT: [&str; 4] = [
+    "aws:configureDocker",
     "aws:configurePackage",
+    "aws:runDockerAction",
+    "aws:updateSsmAgent",
 ];
 
 /// Whether there is such a plugin.
@@ -158,7 +164,10 @@ impl Ended {
 /// Runs a step to its end; `cancel` ends it early.
 pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
     match task.plugin {
+        "aws:configureDocker" => docker::configure(task, cancel).await,
         "aws:configurePackage" => package::run(task, cancel).await,
+        "aws:runDockerAction" => docker::run_action(task, cancel).await,
+        "aws:updateSsmAgent" => update::refuse(&task),
         plugin => match Shell::of_plugin(plugin) {
             Some(shell) => script::run(task, shell, cancel).await,
             // Who calls has asked for support first.
