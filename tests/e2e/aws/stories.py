@@ -14,6 +14,7 @@ import threading
 import commands
 import documents
 import encryption
+import packages
 import ports
 import recordings_logs
 import recordings_s3
@@ -46,6 +47,15 @@ API = [
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
+    packages.packages_are_documents_with_attachments,
+    packages.package_is_installed_upgraded_and_uninstalled,
+    packages.package_is_updated_in_place,
+    packages.failing_install_is_rolled_back,
+    packages.package_that_is_not_what_its_manifest_says_is_not_unpacked,
+    packages.install_survives_the_death_of_the_agent_once,
+    packages.cancelled_install_ends_with_its_script,
+    packages.docker_is_asked_by_its_arguments,
+    packages.plugins_that_cannot_do_it_say_why,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [
@@ -59,6 +69,7 @@ CLI = [
     commands.output_of_a_command_is_any_bytes,
     commands.refused_starts_have_awss_error_codes,
     run_commands.cli_sends_waits_and_reads,
+    packages.cli_configures_packages,
     ports.port_carries_many_connections_with_their_half_close,
     ports.refused_connection_is_told_and_the_session_stays,
     ports.port_leads_to_a_host_by_name_and_address,
