@@ -215,7 +215,10 @@ fn explain_send(host: &str, cause: hyper_util::client::legacy::Error) -> HttpErr
     }
 }
 
-pub(super) fn explain_read(host: &str, cause: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
+pub(super) fn explain_read(
+    host: &str,
+    cause: Box<dyn std::error::Error + Send + Sync>,
+) -> HttpError {
     let host = host.to_owned();
     if cause.is::<LengthLimitError>() {
         HttpError::TooLarge { host }

@@ -57,6 +57,10 @@ pub struct Settings {
     pub reboot: Vec<OsString>,
     /// The program that containers are run with.
     pub docker: PathBuf,
+    /// The program that clones repositories.
+    pub git: PathBuf,
+    /// Where GitHub's API is.
+    pub github: String,
     /// Shows how much there is to do.
     pub load: watch::Sender<Load>,
 }
@@ -80,6 +84,8 @@ impl Settings {
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
             docker: "docker".into(),
+            git: "git".into(),
+            github: "https://api.github.com".to_owned(),
             load: watch::Sender::default(),
         }
     }

@@ -246,8 +246,9 @@ mod tests {
         })
         .await;
 
-        let got = server.client().fetch(&url(&server, "/a"), &HeaderMap::new(), false);
-        let mut got = got.await.unwrap();
+        let (client, none) = (server.client(), HeaderMap::new());
+        let got = client.fetch(&url(&server, "/a"), &none, false).await;
+        let mut got = got.unwrap();
 
         assert_eq!((got.status().as_u16(), got.url().path()), (200, "/b"));
         assert_eq!(got.length(), Some(300_000));
@@ -269,12 +270,17 @@ mod tests {
         .await;
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("secret"))]);
 
-        let got = server.client().fetch(&url(&server, "/here"), &headers, false);
-        let got = got.await.unwrap();
+        let client = server.client();
+        let got = client.fetch(&url(&server, "/here"), &headers, false).await;
+        let got = got.unwrap();
 
         assert_eq!(&got.bytes(10).await.unwrap()[..], b"there");
-        let sent = |server: &TestServer, n: usize| server.seen()[n].header("authorization").to_owned();
-        assert_eq!((sent(&server, 0), sent(&server, 1)), ("secret".into(), "secret".into()));
+        let sent =
+            |server: &TestServer, n: usize| server.seen()[n].header("authorization").to_owned();
+        assert_eq!(
+            (sent(&server, 0), sent(&server, 1)),
+            ("secret".into(), "secret".into())
+        );
         assert_eq!(sent(&other, 0), "");
     }
 

@@ -60,7 +60,6 @@ impl Bucket {
 mod tests {
     use super::super::BucketName;
     use super::super::tests::{key, ok, refusal, serve};
-    use super::*;
     use crate::aws::tests::server::TestServer;
 
     #[tokio::test]
@@ -111,6 +110,11 @@ mod tests {
         let bucket = server.client().public_bucket(name).await.unwrap();
         bucket.get_object(&key()).await.unwrap();
 
-        assert!(server.seen().iter().all(|seen| seen.header("authorization").is_empty()));
+        assert!(
+            server
+                .seen()
+                .iter()
+                .all(|seen| seen.header("authorization").is_empty())
+        );
     }
 }

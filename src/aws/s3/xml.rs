@@ -28,11 +28,7 @@ pub(super) fn text(
 ///
 /// # Errors
 /// [`CallError::Answer`] if `xml` is no XML.
-pub(super) fn texts(
-    operation: &str,
-    xml: &[u8],
-    path: &[&str],
-) -> Result<Vec<String>, CallError> {
+pub(super) fn texts(operation: &str, xml: &[u8], path: &[&str]) -> Result<Vec<String>, CallError> {
     let no_xml = |reason: String| unexpected(operation, &reason);
     let mut reader = Reader::from_reader(xml);
     let mut open: Vec<String> = Vec::new();

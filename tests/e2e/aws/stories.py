@@ -18,6 +18,7 @@ import packages
 import ports
 import recordings_logs
 import recordings_s3
+import remote_content
 import run_commands
 import sessions
 import shells
@@ -56,6 +57,13 @@ API = [
     packages.cancelled_install_ends_with_its_script,
     packages.docker_is_asked_by_its_arguments,
     packages.plugins_that_cannot_do_it_say_why,
+    remote_content.remote_script_comes_from_s3,
+    remote_content.large_content_from_s3_is_whole,
+    remote_content.remote_script_comes_from_git,
+    remote_content.remote_script_comes_over_http,
+    remote_content.documents_run_documents,
+    remote_content.commands_with_content_survive_the_death_of_the_agent_once,
+    remote_content.cancelled_command_ends_the_documents_within_it,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [
@@ -70,6 +78,7 @@ CLI = [
     commands.refused_starts_have_awss_error_codes,
     run_commands.cli_sends_waits_and_reads,
     packages.cli_configures_packages,
+    remote_content.cli_runs_remote_scripts_and_documents,
     ports.port_carries_many_connections_with_their_half_close,
     ports.refused_connection_is_told_and_the_session_stays,
     ports.port_leads_to_a_host_by_name_and_address,

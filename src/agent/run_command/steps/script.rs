@@ -257,7 +257,7 @@ async fn run_work(task: Task<'_>, work: Work, cancel: &CancellationToken) -> End
         () = tokio::time::sleep(remaining(began, inputs.timeout)) => End::TimedOut,
     };
     if matches!(end, End::Cancelled | End::TimedOut) {
-        processes::kill_all(leader, &processes::mark(task.command, task.id)).await;
+        processes::kill_all(leader, &task.mark()).await;
         // What hangs in the kernel is left to it, as the reference does at once.
         let _ = tokio::time::timeout(REAP_PATIENCE, child.wait()).await;
     }
@@ -314,7 +314,7 @@ async fn go_on(
         () = cancel.cancelled() => End::Cancelled,
         () = tokio::time::sleep(remaining(began, inputs.timeout)) => End::TimedOut,
     };
-    processes::kill_all(leader, &processes::mark(task.command, task.id)).await;
+    processes::kill_all(leader, &task.mark()).await;
     Some(end)
 }
 
@@ -430,7 +430,7 @@ fn directory(task: &Task<'_>, inputs: &Inputs) -> PathBuf {
     if wanted.is_absolute() {
         return wanted.to_owned();
     }
-    let downloads = task.folder.join("downloads").join(wanted);
+    let downloads = task.downloads().join(wanted);
     if downloads.exists() {
         downloads
     } else {
@@ -448,7 +448,7 @@ fn set_environment(command: &mut Command, task: &Task<'_>, inputs: &Inputs, work
     command.envs(&inputs.environment);
     let settings = task.settings;
     command
-        .env(processes::MARKER, processes::mark(task.command, task.id))
+        .env(processes::MARKER, task.mark())
         .env("SSM_COMMAND_ID", task.command.as_str())
         .env("AWS_SSM_INSTANCE_ID", &settings.node_id)
         .env("AWS_SSM_REGION_NAME", &settings.region)
