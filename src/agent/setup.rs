@@ -46,6 +46,7 @@ pub fn overrides(settings: &Settings) -> Overrides {
         service_domain: given(&endpoints.service_domain),
         region: given(&endpoints.region),
         ssm: given(&endpoints.ssm),
+        delivery: given(&endpoints.delivery),
         kms: given(&endpoints.kms),
         logs: given(&settings.uploads.cloud_watch.endpoint),
         s3: given(&endpoints.s3),
@@ -155,6 +156,16 @@ pub fn commands(
         in_container: settings.in_container,
         ..run_command::Settings::new(state.join(node.short_id()), node.node_id())
     }
+}
+
+/// How the message delivery service is polled for commands; not at all by an agent in a container, as in
+/// the reference.
+pub fn delivery(settings: &Settings, node: &Identity) -> Option<run_command::DeliverySettings> {
+    (!settings.in_container).then(|| run_command::DeliverySettings {
+        node_id: node.node_id().to_owned(),
+        timeout: settings.commands.delivery_timeout,
+        calls: settings.commands.workers,
+    })
 }
 
 /// The services that get records.

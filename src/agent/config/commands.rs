@@ -6,6 +6,9 @@ use super::ConfigError;
 use super::section::Section;
 use crate::agent::run_command::{QUEUE, RETENTION, START_LIMIT, WORKERS};
 
+/// `Mds.StopTimeoutMillis`: 20 s, as in the reference.
+const DELIVERY_TIMEOUT_MS: i64 = 20_000;
+
 /// How commands run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandSettings {
@@ -16,6 +19,8 @@ pub struct CommandSettings {
     pub queue: usize,
     /// `Mds.CommandRetryLimit`: how often an agent may start with one command.
     pub start_limit: u32,
+    /// `Mds.StopTimeoutMillis`: what a call to the message delivery service may take.
+    pub delivery_timeout: Duration,
     /// `Ssm.RunCommandLogsRetentionDurationHours`: how long a command's folder is kept.
     pub retention: Duration,
 }
@@ -29,6 +34,11 @@ pub(super) fn read(mds: &mut Section, ssm: &mut Section) -> Result<CommandSettin
     Ok(CommandSettings {
         workers: mds.number("CommandWorkersLimit", limit(WORKERS), 1..=1000)?,
         queue: mds.number("CommandWorkerBufferLimit", limit(QUEUE), 1..=MANY)?,
+        delivery_timeout: Duration::from_millis(mds.number(
+            "StopTimeoutMillis",
+            DELIVERY_TIMEOUT_MS,
+            10_000..=1_000_000,
+        )?),
         start_limit: mds.number("CommandRetryLimit", START_LIMIT.into(), 1..=100)?,
         retention: Duration::from_secs(hours * 3600),
     })

@@ -31,12 +31,6 @@ pub(super) const MGS: [(&str, Kind); 2] = [
     ("SessionWorkerBufferLimit", number(1, 1, i64::MAX)),
 ];
 
-/// In `Mds`.
-pub(super) const MDS: [(&str, Kind); 2] = [
-    ("Endpoint", Text),
-    ("StopTimeoutMillis", number(20_000, 10_000, 1_000_000)),
-];
-
 /// In `Agent`.
 pub(super) const AGENT: [(&str, Kind); 14] = [
     ("Name", Text),

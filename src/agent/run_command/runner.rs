@@ -272,7 +272,7 @@ impl Runner {
         });
         kept.await.unwrap_or_else(|error| {
             warn!(%error, "a reply cannot be kept on disk");
-            Reply::in_memory(id, result)
+            self.store.in_memory(id, result)
         })
     }
 

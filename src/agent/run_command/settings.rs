@@ -31,6 +31,8 @@ pub struct Load {
 pub struct Settings {
     /// The node's folder: `<state>/<node id>`.
     pub directory: PathBuf,
+    /// Folder where somebody on this host leaves commands, `<state>/localcommands`.
+    pub local: PathBuf,
     /// Folder of scripts and output; `None` for the one in the node's folder.
     pub orchestration: Option<PathBuf>,
     /// The node.
@@ -63,6 +65,7 @@ impl Settings {
     /// The defaults for a node whose folder is `directory`.
     pub fn new(directory: PathBuf, node_id: &str) -> Self {
         Self {
+            local: directory.with_file_name("localcommands"),
             directory,
             orchestration: None,
             node_id: node_id.to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! | path | who | where |
 //! |---|---|---|
-//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
+//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent`, `mds` |
 //! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
 //! | `/v1/recordings` | agents, people | `recordings` |
 
@@ -12,6 +12,7 @@ pub mod signature;
 mod agent;
 mod answer;
 mod dispatch;
+mod mds;
 mod panics;
 mod recordings;
 mod ssm;
