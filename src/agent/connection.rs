@@ -41,6 +41,15 @@ impl Way {
         }
     }
 
+    /// The way of an agent that starts. One in a container has no other than the control channel.
+    pub fn at_start(is_container: bool) -> Self {
+        if is_container {
+            Self::MessageGateway
+        } else {
+            Self::Unknown
+        }
+    }
+
     fn after(self, status: &Status) -> Self {
         match status {
             Status::Connected { .. } => Self::MessageGateway,

@@ -98,14 +98,17 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     );
     tasks.spawn(channel);
     tasks.spawn(follow_status(handle.status.clone(), channel_cancel.clone()));
-    let (way, way_seen) = watch::channel(connection::Way::Unknown);
-    let (polling, polling_seen) = watch::channel(true);
-    tasks.spawn(connection::follow(
-        handle.status.clone(),
-        way,
-        polling,
-        channel_cancel.clone(),
-    ));
+    let is_container = settings.in_container;
+    let (way, way_seen) = watch::channel(connection::Way::at_start(is_container));
+    let (polling, polling_seen) = watch::channel(!is_container);
+    if !is_container {
+        tasks.spawn(connection::follow(
+            handle.status.clone(),
+            way,
+            polling,
+            channel_cancel.clone(),
+        ));
+    }
     tasks.spawn(health::run(
         node_id.clone(),
         settings.health_interval,

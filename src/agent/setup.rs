@@ -152,6 +152,8 @@ pub fn commands(
         queue: own.queue,
         start_limit: own.start_limit,
         retention: own.retention,
+        output_clean_up: own.output_clean_up,
+        folder_clean_up: own.folder_clean_up,
         open_files,
         in_container: settings.in_container,
         ..run_command::Settings::new(state.join(node.short_id()), node.node_id())

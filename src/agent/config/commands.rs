@@ -4,10 +4,19 @@ use std::time::Duration;
 
 use super::ConfigError;
 use super::section::Section;
-use crate::agent::run_command::{QUEUE, RETENTION, START_LIMIT, WORKERS};
+use crate::agent::run_command::{
+    FolderCleanUp, OutputCleanUp, QUEUE, RETENTION, START_LIMIT, WORKERS,
+};
 
 /// `Mds.StopTimeoutMillis`: 20 s, as in the reference.
 const DELIVERY_TIMEOUT_MS: i64 = 20_000;
+
+const AFTER_EXECUTION: &str = "after-execution";
+const AFTER_UPLOAD: &str = "after-upload";
+const OUTPUT_CLEAN_UP: [&str; 3] = ["default", AFTER_EXECUTION, AFTER_UPLOAD];
+const CLEAN_SUCCESS: &str = "clean-success";
+const CLEAN_SUCCESS_FAILED: &str = "clean-success-failed";
+const FOLDER_CLEAN_UP: [&str; 3] = ["default", CLEAN_SUCCESS, CLEAN_SUCCESS_FAILED];
 
 /// How commands run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +32,10 @@ pub struct CommandSettings {
     pub delivery_timeout: Duration,
     /// `Ssm.RunCommandLogsRetentionDurationHours`: how long a command's folder is kept.
     pub retention: Duration,
+    /// `Ssm.PluginLocalOutputCleanup`: when the files with a step's output are deleted before that.
+    pub output_clean_up: OutputCleanUp,
+    /// `Ssm.OrchestrationDirectoryCleanup`: when a command's folder is deleted before that.
+    pub folder_clean_up: FolderCleanUp,
 }
 
 /// Reads them; `mds` is taken up afterwards.
@@ -41,5 +54,15 @@ pub(super) fn read(mds: &mut Section, ssm: &mut Section) -> Result<CommandSettin
         )?),
         start_limit: mds.number("CommandRetryLimit", START_LIMIT.into(), 1..=100)?,
         retention: Duration::from_secs(hours * 3600),
+        output_clean_up: match ssm.one_of("PluginLocalOutputCleanup", &OUTPUT_CLEAN_UP)? {
+            AFTER_EXECUTION => OutputCleanUp::AfterExecution,
+            AFTER_UPLOAD => OutputCleanUp::AfterUpload,
+            _ => OutputCleanUp::ByAge,
+        },
+        folder_clean_up: match ssm.one_of("OrchestrationDirectoryCleanup", &FOLDER_CLEAN_UP)? {
+            CLEAN_SUCCESS => FolderCleanUp::Success,
+            CLEAN_SUCCESS_FAILED => FolderCleanUp::SuccessAndFailure,
+            _ => FolderCleanUp::ByAge,
+        },
     })
 }

@@ -6,7 +6,7 @@ use super::section::Kind::{self, Flag, Number, OneOf, Text};
 type Keys = [(&'static str, Kind)];
 
 /// In `Ssm`.
-pub(super) const SSM: [(&str, Kind); 7] = [
+pub(super) const SSM: [(&str, Kind); 5] = [
     ("AssociationFrequencyMinutes", number(10, 5, 60)),
     ("AssociationRetryLimit", number(5, i64::MIN, i64::MAX)),
     ("CustomInventoryDefaultLocation", Text),
@@ -15,14 +15,6 @@ pub(super) const SSM: [(&str, Kind); 7] = [
         number(24, 8, i64::MAX),
     ),
     ("SessionLogsDestination", OneOf(&["none", "disk"])),
-    (
-        "PluginLocalOutputCleanup",
-        OneOf(&["default", "after-execution", "after-upload"]),
-    ),
-    (
-        "OrchestrationDirectoryCleanup",
-        OneOf(&["default", "clean-success", "clean-success-failed"]),
-    ),
 ];
 
 /// In `Mgs`.

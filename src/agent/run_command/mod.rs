@@ -45,7 +45,9 @@ use crate::protocol::wire::Message;
 use crate::runtime::backoff::Backoff;
 
 pub use self::mds::{DeliverySettings, DeliveryWatches, open_delivery};
-pub use self::settings::{Load, QUEUE, RETENTION, START_LIMIT, Settings, WORKERS};
+pub use self::settings::{
+    FolderCleanUp, Load, OutputCleanUp, QUEUE, RETENTION, START_LIMIT, Settings, WORKERS,
+};
 
 /// What commands have of a way to the service.
 #[derive(Debug)]

@@ -257,7 +257,7 @@ mod tests {
             r#"{"DeliveryOptions":null,"MessageId":"aws.ssm.c.mi-1","Payload":"{\"a\":1}","ReplyId":"u"}"#
         );
         assert_eq!(SendReply::decode_kept(&kept), Ok(reply));
-        assert!(SendReply::decode_kept(b"[]").is_err());
+        assert!(SendReply::decode_kept(b"7").is_err());
         assert!(SendReply::decode_kept(&vec![b' '; Limit::PAYLOAD + 1]).is_err());
     }
 }

@@ -12,6 +12,7 @@ import sys
 import threading
 
 import commands
+import deliveries
 import documents
 import encryption
 import ports
@@ -46,6 +47,10 @@ API = [
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
+    deliveries.commands_are_polled_for_where_the_message_gateway_cannot_be_reached,
+    deliveries.polled_commands_survive_the_deaths_of_agent_and_gateway_once,
+    deliveries.commands_change_ways_and_run_once,
+    deliveries.commands_are_left_on_the_host,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [

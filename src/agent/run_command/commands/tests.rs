@@ -1,4 +1,5 @@
 mod agent;
+mod traces;
 mod ways;
 
 use std::time::Duration;
