@@ -54,12 +54,12 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             diagnose(places, form.or(Form::Json), strict).await
         }
         Command::Status { form } => show_status(&places, form.or(Form::Table)).await,
-        Command::SendOfflineCommand { content } => {
+        Command::SendOffline { content } => {
             let said = offline::send(&places, content).await?;
             print(&format!("{said}\n"))?;
             Ok(exit::OK)
         }
-        Command::GetOfflineCommandInvocation {
+        Command::OfflineInvocation {
             command_id,
             details,
         } => {
