@@ -1,5 +1,6 @@
 //! The client: one call to a service, signed and retried.
 
+mod download;
 mod draft;
 mod service;
 mod upload;
@@ -28,6 +29,7 @@ use super::signer::{Parts, Scope, SignError, sign_with_credentials, sign_with_no
 use super::skew::Skew;
 use crate::runtime::proxy;
 
+pub use download::{Download, FetchError};
 pub(super) use draft::Draft;
 pub(super) use service::Service;
 
@@ -354,17 +356,30 @@ impl Client {
                 },
                 Err(failure) => (failure, false),
             };
-            let verdict = attempts.judge(&failure, clock_changed);
-            if verdict != Verdict::GiveUp {
-                debug!(operation = draft.operation, ?verdict, %failure, "calling again");
-            }
-            match verdict {
-                Verdict::GiveUp => return Err(failure),
-                Verdict::Resign => {}
-                Verdict::RenewCredentials => self.credentials.refused(),
-                Verdict::Wait(wait) => tokio::time::sleep(wait).await,
-            }
+            self.recover(&mut attempts, draft, failure, clock_changed)
+                .await?;
         }
+    }
+
+    /// Does what has to be done before a call is made again; a failure that is final comes back.
+    async fn recover(
+        &self,
+        attempts: &mut Attempts,
+        draft: &Draft<'_>,
+        failure: CallError,
+        clock_changed: bool,
+    ) -> Result<(), CallError> {
+        let verdict = attempts.judge(&failure, clock_changed);
+        if verdict != Verdict::GiveUp {
+            debug!(operation = draft.operation, ?verdict, %failure, "calling again");
+        }
+        match verdict {
+            Verdict::GiveUp => return Err(failure),
+            Verdict::Resign => {}
+            Verdict::RenewCredentials => self.credentials.refused(),
+            Verdict::Wait(wait) => tokio::time::sleep(wait).await,
+        }
+        Ok(())
     }
 
     /// One exchange: the answer, whatever its status, and whether it has corrected the clock.
@@ -380,9 +395,13 @@ impl Client {
             operation: draft.operation.to_owned(),
             cause,
         })?;
-        let clock_changed = date_of(answer.headers())
-            .is_some_and(|date| self.shared.skew.observe(date, SystemTime::now()));
+        let clock_changed = self.observe_clock(answer.headers());
         Ok((answer, clock_changed))
+    }
+
+    /// Corrects the clock by the date of an answer; tells whether that changed something.
+    fn observe_clock(&self, headers: &HeaderMap) -> bool {
+        date_of(headers).is_some_and(|date| self.shared.skew.observe(date, SystemTime::now()))
     }
 
     async fn sign_draft(
