@@ -331,14 +331,14 @@ async fn documents_are_listed_with_those_of_amazon_by_filters_and_pages() {
     }
     let mut sorted = names.clone();
     sorted.sort();
-    assert_eq!((names.len(), &names), (13, &sorted));
+    assert_eq!((names.len(), &names), (15, &sorted));
 
     assert_eq!(filtered("Name", &["Alph"]).await, ["Alpha", "Alphabet"]);
     assert_eq!(
         filtered("Owner", &["Self"]).await,
         ["Alpha", "Alphabet", "Zulu"]
     );
-    assert_eq!(filtered("Owner", &["Amazon"]).await.len(), 10);
+    assert_eq!(filtered("Owner", &["Amazon"]).await.len(), 12);
     assert_eq!(filtered("Owner", &["ThirdParty"]).await.len(), 0);
     assert_eq!(
         filtered("tag:of", &["Zulu", "Alpha"]).await,
@@ -346,9 +346,14 @@ async fn documents_are_listed_with_those_of_amazon_by_filters_and_pages() {
     );
     assert_eq!(
         filtered("DocumentType", &["Command"]).await,
-        ["AWS-RunPowerShellScript", "AWS-RunShellScript"]
+        [
+            "AWS-RunDocument",
+            "AWS-RunPowerShellScript",
+            "AWS-RunRemoteScript",
+            "AWS-RunShellScript"
+        ]
     );
-    assert_eq!(filtered("PlatformTypes", &["Linux"]).await.len(), 13);
+    assert_eq!(filtered("PlatformTypes", &["Linux"]).await.len(), 15);
     assert_eq!(
         filtered("SearchKeyword", &["ssh"]).await,
         ["AWS-StartSSHSession"]

@@ -32,11 +32,6 @@ pub(super) fn answer(
             let text = "The specified association doesn't exist.";
             return Err(ApiError::new("AssociationDoesNotExist", text));
         }
-        "GetDocument" | "DescribeDocument" => {
-            let name = member("Name").unwrap_or_default();
-            let text = format!("Document with name {name} does not exist.");
-            return Err(ApiError::new("InvalidDocument", text));
-        }
         "GetManifest" => {
             let text = "The specified package doesn't exist.";
             return Err(ApiError::new("ResourceNotFoundException", text));

@@ -9,7 +9,7 @@ mod report;
 
 use super::ApiState;
 use super::answer::{ApiError, read, reply};
-use super::ssm::parameter_store;
+use super::ssm::{documents, parameter_store};
 
 pub(super) use registration::{register, replace_key, role_token};
 
@@ -27,6 +27,8 @@ pub(super) async fn call(
         "UpdateInstanceInformation" => reply(&report::update(state, node_id, read(body)?).await?),
         "GetParameters" => reply(&parameter_store::get_many(state, read(body)?).await?),
         "GetParameter" => reply(&parameter_store::get(state, read(body)?).await?),
+        "GetDocument" => reply(&documents::get(state, read(body)?).await?),
+        "DescribeDocument" => reply(&documents::describe(state, read(body)?).await?),
         _ => match empty::answer(operation, node_id, &read(body)?)? {
             Some(answer) => reply(&answer),
             None => Err(denied(node_id, "ssm", operation)),

@@ -28,7 +28,7 @@ static VERSION_NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[1-9][0-9]*
 /// Members of GetDocument and DescribeDocument.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway::api::ssm) struct Request {
+pub(in crate::gateway::api) struct Request {
     name: Option<String>,
     document_version: Option<String>,
     version_name: Option<String>,
@@ -38,7 +38,7 @@ pub(in crate::gateway::api::ssm) struct Request {
 /// GetDocument's result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway::api::ssm) struct Content {
+pub(in crate::gateway::api) struct Content {
     name: String,
     created_date: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub(in crate::gateway::api::ssm) struct Content {
 ///
 /// # Errors
 /// `ValidationException`, `InvalidDocument`, `InvalidDocumentVersion`.
-pub(in crate::gateway::api::ssm) async fn get(
+pub(in crate::gateway::api) async fn get(
     state: &ApiState,
     request: Request,
 ) -> Result<Content, ApiError> {
@@ -85,7 +85,7 @@ pub(in crate::gateway::api::ssm) async fn get(
 /// DescribeDocument's result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway::api::ssm) struct Described {
+pub(in crate::gateway::api) struct Described {
     document: Description,
 }
 
@@ -93,7 +93,7 @@ pub(in crate::gateway::api::ssm) struct Described {
 ///
 /// # Errors
 /// `ValidationException`, `InvalidDocument`, `InvalidDocumentVersion`.
-pub(in crate::gateway::api::ssm) async fn describe(
+pub(in crate::gateway::api) async fn describe(
     state: &ApiState,
     request: Request,
 ) -> Result<Described, ApiError> {

@@ -27,7 +27,8 @@ mod update;
 pub(super) use create::create;
 pub(super) use delete::delete;
 pub(super) use find::{command_document, session_document};
-pub(super) use get::{describe, get, list_versions};
+pub(super) use get::list_versions;
+pub(in crate::gateway::api) use get::{describe, get};
 pub(super) use list::list;
 pub(super) use update::{set_default_version, update};
 
