@@ -12,6 +12,7 @@
 
 mod commands;
 mod document;
+mod execution;
 mod journal;
 mod output;
 mod precondition;
@@ -53,7 +54,8 @@ pub struct Channels {
 pub struct Services {
     /// The way to Parameter Store, if there is one.
     pub parameters: Option<Arc<dyn ParameterStore>>,
-    /// Signs the calls that bring output to S3 and CloudWatch Logs, if there is somebody.
+    /// Makes the calls that get content and bring output to S3 and CloudWatch Logs, if there is
+    /// somebody.
     pub client: Option<Client>,
     /// Where it is noted what was run.
     pub audit: AuditLog,

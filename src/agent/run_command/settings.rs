@@ -55,6 +55,10 @@ pub struct Settings {
     pub in_container: bool,
     /// Starts the host anew in a minute.
     pub reboot: Vec<OsString>,
+    /// The program that clones repositories.
+    pub git: PathBuf,
+    /// Where GitHub's API is.
+    pub github: String,
     /// Shows how much there is to do.
     pub load: watch::Sender<Load>,
 }
@@ -77,6 +81,8 @@ impl Settings {
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
+            git: "git".into(),
+            github: "https://api.github.com".to_owned(),
             load: watch::Sender::default(),
         }
     }

@@ -14,7 +14,6 @@
 //! late are killed whole, with everything that has the step's mark in its environment.
 
 mod inputs;
-mod processes;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::inputs::Inputs;
-use super::{Begun, Ended, Streams, Task, without_colons};
+use super::{Begun, Ended, Streams, Task, processes, without_colons};
 use crate::protocol::wire::command::{STREAM_LIMIT, Status};
 use crate::runtime::atomic_file;
 
@@ -203,7 +202,7 @@ pub(super) async fn run(task: Task<'_>, shell: Shell, cancel: &CancellationToken
         () = tokio::time::sleep(remaining(began, inputs.timeout)) => End::TimedOut,
     };
     if matches!(end, End::Cancelled | End::TimedOut) {
-        processes::kill_all(leader, &processes::mark(task.command, task.id)).await;
+        processes::kill_all(leader, &task.mark()).await;
         // What hangs in the kernel is left to it, as the reference does at once.
         let _ = tokio::time::timeout(REAP_PATIENCE, child.wait()).await;
     }
@@ -260,7 +259,7 @@ async fn go_on(
         () = cancel.cancelled() => End::Cancelled,
         () = tokio::time::sleep(remaining(began, inputs.timeout)) => End::TimedOut,
     };
-    processes::kill_all(leader, &processes::mark(task.command, task.id)).await;
+    processes::kill_all(leader, &task.mark()).await;
     Some(end)
 }
 
@@ -373,7 +372,7 @@ fn directory(task: &Task<'_>, inputs: &Inputs) -> PathBuf {
     if wanted.is_absolute() {
         return wanted.to_owned();
     }
-    let downloads = task.folder.join("downloads").join(wanted);
+    let downloads = task.downloads().join(wanted);
     if downloads.exists() {
         downloads
     } else {
@@ -391,7 +390,7 @@ fn set_environment(command: &mut Command, task: &Task<'_>, inputs: &Inputs, shel
     command.envs(&inputs.environment);
     let settings = task.settings;
     command
-        .env(processes::MARKER, processes::mark(task.command, task.id))
+        .env(processes::MARKER, task.mark())
         .env("SSM_COMMAND_ID", task.command.as_str())
         .env("AWS_SSM_INSTANCE_ID", &settings.node_id)
         .env("AWS_SSM_REGION_NAME", &settings.region)
