@@ -17,6 +17,7 @@ import encryption
 import ports
 import recordings_logs
 import recordings_s3
+import remote_content
 import run_commands
 import sessions
 import shells
@@ -46,6 +47,13 @@ API = [
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
+    remote_content.remote_script_comes_from_s3,
+    remote_content.large_content_from_s3_is_whole,
+    remote_content.remote_script_comes_from_git,
+    remote_content.remote_script_comes_over_http,
+    remote_content.documents_run_documents,
+    remote_content.commands_with_content_survive_the_death_of_the_agent_once,
+    remote_content.cancelled_command_ends_the_documents_within_it,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [
@@ -59,6 +67,7 @@ CLI = [
     commands.output_of_a_command_is_any_bytes,
     commands.refused_starts_have_awss_error_codes,
     run_commands.cli_sends_waits_and_reads,
+    remote_content.cli_runs_remote_scripts_and_documents,
     ports.port_carries_many_connections_with_their_half_close,
     ports.refused_connection_is_told_and_the_session_stays,
     ports.port_leads_to_a_host_by_name_and_address,
