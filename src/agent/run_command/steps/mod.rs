@@ -2,6 +2,7 @@
 
 mod docker;
 mod download;
+mod download;
 mod package;
 mod processes;
 mod run_document;
