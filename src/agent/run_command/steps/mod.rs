@@ -2,7 +2,6 @@
 
 mod docker;
 mod download;
-mod download;
 mod package;
 mod processes;
 mod run_document;
