@@ -324,15 +324,17 @@ def docker_is_asked_by_its_arguments(world):
 def plugins_that_cannot_do_it_say_why(world):
     found = result(world, send(world, document="AWS-UpdateSSMAgent"))
     check(found["Status"] == "Failed" and found["StandardErrorContent"].startswith("The manifest of AWS lists"), f"{found}")
-    found = result(world, send(world, document="AWS-ConfigureDocker", parameters={"action": ["Install"]}))
-    check(found["Status"] == "Failed" and "Linux variant: " in found["StandardErrorContent"], f"{found}")
-    content = {"schemaVersion": "2.2", "mainSteps": [{"action": "aws:domainJoin", "name": "join", "inputs": {}}]}
+    steps = [("aws:domainJoin", "join", {}), ("aws:configureDocker", "docker", {"action": "Repair"})]
+    content = {"schemaVersion": "2.2", "mainSteps": [
+        {"action": action, "name": name, "inputs": inputs} for action, name, inputs in steps]}
     world.ssm.create_document(Name="Story-Join", DocumentType="Command", Content=json.dumps(content))
     try:
         command = send(world, document="Story-Join")
         eventually("the command is over", lambda: status_of(world, command) not in PENDING)
         listed = world.ssm.list_command_invocations(CommandId=command, Details=True)["CommandInvocations"][0]
-        check(listed["CommandPlugins"][0]["Output"]
-              == "Step execution skipped due to unsupported plugin: aws:domainJoin. Step name: join", f"{listed}")
+        outputs = {plugin["Name"]: plugin["Output"] for plugin in listed["CommandPlugins"]}
+        check(outputs["join"] == "Step execution skipped due to unsupported plugin: aws:domainJoin. Step name: join",
+              f"{outputs}")
+        check("configure Action is set to unsupported value: Repair" in outputs["docker"], f"{outputs}")
     finally:
         world.ssm.delete_document(Name="Story-Join")

@@ -1,6 +1,6 @@
 """Stories with the AWS CLI and boto3 against our gateway, our agent and our plugin.
 
-Called by tests/e2e/aws/run with the folder of the compiled programs, and perhaps a part of the names
+Called by tests/e2e/aws/run with the folder of the compiled programs, and perhaps parts of the names
 of the stories to tell. Every program runs with its own temporary folder on the loopback interface; all
 are ended at the end.
 """
@@ -118,15 +118,16 @@ TOGETHER = [
 ]
 
 
-def main(programs, only=""):
+def main(programs, *parts):
     clients = {"AWS CLI v1 (PyPI)": os.path.join(os.path.dirname(sys.executable), "aws")}
     if os.path.exists("/usr/bin/aws"):
         clients["AWS CLI v2 (Debian)"] = "/usr/bin/aws"
     stories = [(story.__name__, story, ()) for story in API]
     stories += [(f"{story.__name__}, {name}", story, (path,)) for name, path in clients.items() for story in CLI]
     beside = [(story.__name__, story, clients.values()) for story in TOGETHER]
-    teller, other = (Teller(World(programs), [story for story in chosen if only in story[0]])
-                     for chosen in (stories, beside))
+    def is_wanted(story):
+        return not parts or any(part in story[0] for part in parts)
+    teller, other = (Teller(World(programs), list(filter(is_wanted, chosen))) for chosen in (stories, beside))
     thread = threading.Thread(target=other.tell, daemon=True)
     try:
         thread.start()

@@ -10,6 +10,7 @@ mod program;
 
 use std::path::PathBuf;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -21,7 +22,7 @@ use super::destination::Destination;
 use super::get_options::GetOptions;
 use super::source_info::SourceInfo;
 use super::tree::{Budget, Folder};
-use super::{Context, DownloadError, secrets};
+use super::{Context, DownloadError, PATIENCE, secrets};
 use crate::aws::Secret;
 
 /// What to clone.
@@ -46,7 +47,11 @@ pub(super) async fn download(
     cancel: &CancellationToken,
 ) -> Result<(), DownloadError> {
     let wanted = GetOptions::read(&info.text("getOptions")?)?;
-    let repository = Repository::read(context, info).await?;
+    let deadline = Instant::now() + PATIENCE;
+    let repository = tokio::select! {
+        repository = Repository::read(context, info) => repository?,
+        () = cancel.cancelled() => return Err(DownloadError::Cancelled),
+    };
     let task = context.task;
     if task.begun != Begun::No {
         // An earlier run of the agent began with it.
@@ -62,6 +67,7 @@ pub(super) async fn download(
             credentials: &credentials,
             clone: &clone,
             cancel,
+            deadline,
         };
         git.clone(&repository).await?;
         git.check_out(&wanted).await

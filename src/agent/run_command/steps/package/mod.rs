@@ -32,6 +32,7 @@ mod state;
 mod tests;
 mod trace;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,15 +234,9 @@ impl Step<'_> {
             }
         };
         trace.info(&format!("Initiating {} {version} {action}", plan.package));
-        let refreshing = async {
-            loop {
-                tokio::time::sleep(LOCK_REFRESH).await;
-                work.lock.touch();
-            }
-        };
         let ran: Ran = tokio::select! {
             ran = script.run(&self.task, shell, begun, cancel) => ran,
-            () = refreshing => unreachable!("it refreshes without an end"),
+            never = refresh(&work.lock) => match never {},
         };
         trace.info(&format!(
             "Plugin {} ResultStatus {}",
@@ -295,6 +290,14 @@ struct Work {
     version: String,
     /// The version that was installed before; may be empty.
     previous: String,
+}
+
+/// Shows others from time to time that the package is still worked on.
+async fn refresh(lock: &Lock) -> Infallible {
+    loop {
+        tokio::time::sleep(LOCK_REFRESH).await;
+        lock.touch();
+    }
 }
 
 fn ended(end: End, trace: &Trace) -> Ended {

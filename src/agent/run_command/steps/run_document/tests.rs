@@ -80,7 +80,9 @@ impl World {
 }
 
 fn local(path: &str, parameters: Value) -> Value {
-    json!({"documentType": "LocalPath", "documentPath": path, "documentParameters": parameters})
+    let mut inputs = json!({"documentType": "LocalPath", "documentPath": path});
+    inputs["documentParameters"] = parameters;
+    inputs
 }
 
 fn step(name: &str, lines: &[&str]) -> Value {

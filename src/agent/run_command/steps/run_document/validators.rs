@@ -229,7 +229,6 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::needless_pass_by_value, reason = "the table reads better")]
     fn objections(definition: Value, value: Value, is_stored: bool) -> Vec<String> {
         let definition: ParameterDefinition = serde_json::from_value(definition).unwrap();
         check(&Parameter {

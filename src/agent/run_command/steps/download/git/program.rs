@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::super::super::runner::blocking;
 use super::super::super::processes;
 use super::super::get_options::GetOptions;
-use super::super::{BYTES, DownloadError, PATIENCE};
+use super::super::{BYTES, DownloadError};
 use super::Repository;
 use super::credentials::Credentials;
 use crate::agent::run_command::steps::Task;
@@ -41,6 +41,7 @@ pub(super) struct Git<'a> {
     /// The folder of the clone.
     pub(super) clone: &'a Path,
     pub(super) cancel: &'a CancellationToken,
+    pub(super) deadline: Instant,
 }
 
 impl Git<'_> {
@@ -116,6 +117,10 @@ impl Git<'_> {
             std::io::ErrorKind::NotFound => failed("there is no git on this host".to_owned()),
             _ => failed(format!("git cannot be started: {error}")),
         })?;
+        if let Some(id) = child.id() {
+            // The agent protects itself from the kernel's memory killer; git is not to inherit that.
+            let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+        }
         let stderr = child.stderr.take();
         let reading = async {
             let mut text = Vec::new();
@@ -127,11 +132,10 @@ impl Git<'_> {
             String::from_utf8_lossy(&text).trim().to_owned()
         };
         let waiting = async { tokio::join!(child.wait(), reading) };
-        let deadline = Instant::now() + PATIENCE;
         let ended = tokio::select! {
             ended = waiting => Ok(ended),
             () = self.cancel.cancelled() => Err(DownloadError::Cancelled),
-            () = sleep_until(deadline) => Err(DownloadError::Late),
+            () = sleep_until(self.deadline) => Err(DownloadError::Late),
             () = self.grows_too_long() => Err(DownloadError::TooLong),
         };
         let (status, text) = match ended {
