@@ -247,7 +247,7 @@ async fn traces(report: &mut Report) {
     let mut world = World::start();
     let node = world.register().await;
     world.configure(|config| {
-        config["Ssm"]["OrchestrationDirectoryCleanup"] = "clean-success".into()
+        config["Ssm"]["OrchestrationDirectoryCleanup"] = "clean-success".into();
     });
     world.start_agent();
     world.wait_connected(&node).await;
