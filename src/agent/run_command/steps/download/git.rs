@@ -135,12 +135,13 @@ impl Repository {
                 "privateSSHKey is not for repositories at http and https, which take username and password",
             ));
         }
-        if !repository.is_http && !(user.is_empty() && password.is_empty()) {
+        let has_name = !user.is_empty() || !password.is_empty();
+        if has_name && !repository.is_http {
             return Err(refused(
                 "username and password are for repositories at http and https, others take privateSSHKey",
             ));
         }
-        if !user.is_empty() || !password.is_empty() {
+        if has_name {
             let client = context.task.services.client.as_ref();
             repository.user = reveal(client, &user).await?;
             repository.password = reveal(client, &password).await?;
