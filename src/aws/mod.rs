@@ -6,6 +6,7 @@
 mod chain;
 mod client;
 mod credentials;
+mod delivery;
 mod dial;
 mod endpoint;
 mod error;

@@ -26,11 +26,35 @@ pub struct Load {
     pub queued: usize,
 }
 
+/// When the files with a step's output are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputCleanUp {
+    /// With the command's folder.
+    ByAge,
+    /// When the step is over.
+    AfterExecution,
+    /// When they are in S3.
+    AfterUpload,
+}
+
+/// When a command's folder is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderCleanUp {
+    /// When it is old.
+    ByAge,
+    /// When the command has ended well.
+    Success,
+    /// When the command has ended well or failed.
+    SuccessAndFailure,
+}
+
 /// How commands run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The node's folder: `<state>/<node id>`.
     pub directory: PathBuf,
+    /// Folder where somebody on this host leaves commands, `<state>/localcommands`.
+    pub local: PathBuf,
     /// Folder of scripts and output; `None` for the one in the node's folder.
     pub orchestration: Option<PathBuf>,
     /// The node.
@@ -49,6 +73,10 @@ pub struct Settings {
     pub start_limit: u32,
     /// How long a command's folder is kept.
     pub retention: Duration,
+    /// When output is deleted before that.
+    pub output_clean_up: OutputCleanUp,
+    /// When the folder is.
+    pub folder_clean_up: FolderCleanUp,
     /// Soft limit on open files for scripts: what the agent's own was before it raised it.
     pub open_files: Option<u64>,
     /// Agents in containers take no commands, as in the reference.
@@ -69,6 +97,7 @@ impl Settings {
     /// The defaults for a node whose folder is `directory`.
     pub fn new(directory: PathBuf, node_id: &str) -> Self {
         Self {
+            local: directory.with_file_name("localcommands"),
             directory,
             orchestration: None,
             node_id: node_id.to_owned(),
@@ -79,6 +108,8 @@ impl Settings {
             queue: QUEUE,
             start_limit: START_LIMIT,
             retention: RETENTION,
+            output_clean_up: OutputCleanUp::ByAge,
+            folder_clean_up: FolderCleanUp::ByAge,
             open_files: None,
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.

@@ -2,7 +2,7 @@
 //!
 //! | path | who | where |
 //! |---|---|---|
-//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
+//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent`, `mds` |
 //! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
 //! | `/v1/recordings` | agents, people | `recordings` |
 //! | `/v1/attachments` | whoever has the URL | `attachments` |
@@ -14,6 +14,7 @@ mod agent;
 mod answer;
 mod attachments;
 mod dispatch;
+mod mds;
 mod panics;
 mod recordings;
 mod ssm;

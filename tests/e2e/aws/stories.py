@@ -12,6 +12,7 @@ import sys
 import threading
 
 import commands
+import deliveries
 import documents
 import encryption
 import packages
@@ -64,6 +65,10 @@ API = [
     remote_content.documents_run_documents,
     remote_content.commands_with_content_survive_the_death_of_the_agent_once,
     remote_content.cancelled_command_ends_the_documents_within_it,
+    deliveries.commands_are_polled_for_where_the_message_gateway_cannot_be_reached,
+    deliveries.polled_commands_survive_the_deaths_of_agent_and_gateway_once,
+    deliveries.commands_change_ways_and_run_once,
+    deliveries.commands_are_left_on_the_host,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [

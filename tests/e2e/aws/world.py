@@ -101,6 +101,9 @@ class World:
     def start_agent_again(self):
         """Starts the agent once more as it is registered, after it ended."""
         self.agent = self.spawn(["ssm-agent", *self.agent_arguments])
+        self.await_agent()
+
+    def await_agent(self):
         eventually("the agent is connected",
                    lambda: self.ssm.get_connection_status(Target=self.node)["Status"] == "connected")
 
