@@ -61,12 +61,16 @@ pub(super) fn leave_behind(
             // From now on the user's process tells of a failure.
             drop(report.take());
             let status = attend(user);
-            presence.map(Presence::end);
+            if let Some(presence) = presence {
+                presence.end();
+            }
             end(login);
             end_like(status)
         }
         Err(error) => {
-            presence.map(Presence::end);
+            if let Some(presence) = presence {
+                presence.end();
+            }
             login.end();
             Err(error)
         }

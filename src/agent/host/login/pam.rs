@@ -109,7 +109,7 @@ impl Login {
         match attempt.pam.take(PamStep::Account) {
             // It is not by a password that this session was opened.
             PASSWORD_TO_BE_CHANGED => {
-                tell(&format!("warning: the password of user {user} has expired"))
+                tell(&format!("warning: the password of user {user} has expired"));
             }
             status => attempt.judge(status, "account")?,
         }
