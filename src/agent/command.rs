@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 
 /// Returns whether what was to be checked is good.
 fn dispatch(cli: Cli) -> anyhow::Result<bool> {
-    logging::init(&cli.logging, "ssm-agent")?;
+    logging::init(&cli.logging)?;
     // A recording may be examined on a host that has no agent, and no configuration of one.
     if let Some(Command::VerifyRecording(arguments)) = &cli.command {
         return verify_recording::run(arguments);
