@@ -80,6 +80,17 @@ pub enum Command {
     /// Register this host with a hybrid activation
     #[command(after_help = "Example: ssm-agent register --id ID --code CODE --region eu-central-1")]
     Register(Register),
+    /// Forget that this host is registered
+    #[command(
+        long_about = "Forget that this host is registered: its key, its node id and its fingerprint. The service still \
+                      lists the node until somebody deregisters it there.",
+        after_help = "Example: ssm-agent deregister --yes"
+    )]
+    Deregister {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Read and check the configuration as a start would, and exit
     #[command(after_help = "Example: ssm-agent check-config --config ./agent.json")]
     CheckConfig,

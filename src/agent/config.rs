@@ -157,6 +157,8 @@ pub struct SessionSettings {
     pub ssm_user_sudo: Option<bool>,
     /// Processes that left the session stay when it ends.
     pub keep_detached: bool,
+    /// The service of the host's PAM by whose rules sessions log in, if by any.
+    pub pam_service: Option<String>,
     /// Unacknowledged output kept per session, in bytes.
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
@@ -385,6 +387,7 @@ fn read_session(
         default_user,
         ssm_user_sudo: section.optional_boolean("SsmUserSudo")?,
         keep_detached: section.boolean("KeepDetached", false)?,
+        pam_service: read_pam_service(&mut section)?,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
         requires_kms_challenge: kms.boolean("RequireKMSChallengeResponse", false)?,
@@ -392,6 +395,17 @@ fn read_session(
     };
     own.absorb(section);
     Ok(settings)
+}
+
+/// A name that names no file in PAM's folder would mean other rules than its author's, so it is an error.
+fn read_pam_service(section: &mut Section) -> Result<Option<String>, ConfigError> {
+    const KEY: &str = "PamService";
+    let name = section.text(KEY)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.starts_with('.') || !name.bytes().all(is_plain) {
+        return Err(section.wrong_type(KEY, "the name of a service", &name.into()));
+    }
+    Ok(Some(name).filter(|name| !name.is_empty()))
 }
 
 fn read_addresses(section: &mut Section, key: &str) -> Result<Option<Vec<IpAddr>>, ConfigError> {

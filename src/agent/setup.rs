@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use tracing::warn;
 
 use super::audit;
-use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings, UploadPolicy};
+use super::config::{
+    DefaultUser, IdentityKind, RecordingFormat, SessionSettings, Settings, UploadPolicy,
+};
 use super::health::Platform;
 use super::host::control_group::Delegated;
 use super::host::users::Sudo;
@@ -121,6 +124,7 @@ pub fn session(
         } else {
             Delegated::of_this_process()
         },
+        pam_service: pam_service(own),
         record: record(settings),
         drain: own.drain,
         denied_destinations: own
@@ -133,6 +137,18 @@ pub fn session(
         },
         ..defaults
     }
+}
+
+/// The service by whose rules sessions log in.
+fn pam_service(own: &SessionSettings) -> Option<String> {
+    let service = own.pam_service.clone();
+    if service.is_some() && !nix::unistd::geteuid().is_root() {
+        warn!(
+            "SsmAgent.Session.PamService: only an agent that runs as root can log in through PAM"
+        );
+        return None;
+    }
+    service
 }
 
 /// How commands run on the node; `open_files` is the limit for their scripts.

@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    logging::init(&arguments.logging, "ssm-gateway")?;
+    logging::init(&arguments.logging)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let state = arguments.state;
     let answer = match arguments.command {

@@ -9,6 +9,7 @@
 )]
 
 mod namespace;
+mod pam;
 mod run_as;
 mod ssm_user;
 mod world;

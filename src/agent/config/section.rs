@@ -232,7 +232,7 @@ impl Section {
         }
     }
 
-    fn wrong_type(&self, key: &str, expected: &'static str, got: &Value) -> ConfigError {
+    pub(super) fn wrong_type(&self, key: &str, expected: &'static str, got: &Value) -> ConfigError {
         /// Enough of a value to recognise it by; it may be long, or a secret.
         const SHOWN: usize = 40;
         ConfigError::Type {

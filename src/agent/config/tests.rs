@@ -180,6 +180,25 @@ fn sudo_of_ssm_user_is_given_taken_or_left_alone() {
 }
 
 #[test]
+fn service_of_pam_is_a_plain_name() {
+    let with = |name: &str| format!(r#"{{"SsmAgent":{{"Session":{{"PamService":"{name}"}}}}}}"#);
+    for (name, service) in [("", None), ("ssm-agent", Some("ssm-agent"))] {
+        let (settings, _) = parse(&with(name));
+        assert_eq!(settings.session.pam_service.as_deref(), service);
+    }
+
+    for name in ["../other", "a b", ".", "a/b", "sshd;"] {
+        let error = try_parse(&with(name)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("SsmAgent.Session.PamService must be the name of a service"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn container_mode_is_read() {
     assert!(parse(r#"{"Agent":{"ContainerMode":true}}"#).0.in_container);
     assert!(!parse("{}").0.in_container);

@@ -11,6 +11,9 @@ use super::destination::{Destination, DialError};
 use crate::agent::audit::{Event, Text};
 use crate::transport::forward::{Socket, Traffic};
 
+/// What became of a connection whose session was aborted, or panicked.
+pub(super) const BROKE_OFF: &str = "the session broke off inside the agent";
+
 /// A connection from the moment it was asked for.
 pub(super) struct Account {
     opened: Timestamp,

@@ -15,7 +15,7 @@ use tracing::{debug, info};
 use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::task::Session;
-use super::account::Account;
+use super::account::{Account, BROKE_OFF};
 use super::destination::{Destination, DialError};
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
 use crate::protocol::wire::Payload;
@@ -106,16 +106,12 @@ impl<'a> Multiplexed<'a> {
                 break broken(&error);
             }
         };
-        let reason = end.for_record().reason;
-        let open: Vec<_> = self.streams.close_all().collect();
-        for (id, traffic) in open {
-            self.close(id, traffic, &reason);
-        }
+        self.close_all(&end.for_record().reason);
         let Totals {
             streams,
             unreachable,
             traffic,
-        } = self.totals;
+        } = std::mem::take(&mut self.totals);
         info!(
             streams,
             unreachable,
@@ -232,6 +228,13 @@ impl<'a> Multiplexed<'a> {
         }
     }
 
+    fn close_all(&mut self, outcome: &str) {
+        let open: Vec<_> = self.streams.close_all().collect();
+        for (id, traffic) in open {
+            self.close(id, traffic, outcome);
+        }
+    }
+
     /// Hands the data channel what it takes. Returns whether that was anything.
     fn transmit(&mut self) -> bool {
         self.is_blocked = false;
@@ -259,6 +262,13 @@ impl<'a> Multiplexed<'a> {
             permit.send(Outgoing::Payload(payload));
             has_sent = true;
         }
+    }
+}
+
+impl Drop for Multiplexed<'_> {
+    fn drop(&mut self) {
+        // Forwarding that came to its end has told it.
+        self.close_all(BROKE_OFF);
     }
 }
 

@@ -16,7 +16,7 @@ use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::input::Input;
 use super::super::task::Session;
-use super::account::Account;
+use super::account::{Account, BROKE_OFF};
 use super::destination::{Destination, DialError};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
@@ -325,6 +325,13 @@ impl<'a> Single<'a> {
             })
             .await;
         }
+    }
+}
+
+impl Drop for Single<'_> {
+    fn drop(&mut self) {
+        // Forwarding that came to its end has told it.
+        self.close_account(BROKE_OFF);
     }
 }
 

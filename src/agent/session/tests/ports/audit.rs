@@ -141,6 +141,43 @@ async fn raw_stream_that_is_refused_is_told() {
     assert_eq!(lines[2]["status"], "Failed");
 }
 
+#[tokio::test]
+async fn what_is_open_when_sessions_are_aborted_is_told() {
+    let mut audited = Audited::new();
+    let target = Target::new().await;
+    let mut world = audited.world(Transcript::new(None));
+    let mut tunnel = Tunnel::to(&mut world, target.port).await;
+    let stream = tunnel.open().await;
+    let mut connection = target.accept().await;
+    tunnel.write(stream, b"up").await;
+    read_exact(&mut connection, 2).await;
+    world.start("alice-2", raw(target.port));
+    let client = world.attach(PeerFeatures::ours()).await;
+    let mut raw_connection = target.accept().await;
+    client.type_text("question").await;
+    read_exact(&mut raw_connection, 8).await;
+
+    // What its tasks are aborted by; the last of them takes the last sender with it.
+    drop(world.supervisor);
+    assert!(world.outcomes.recv().await.is_none());
+
+    let lines = audited.lines().await;
+    let of = |event: &str| -> Vec<&Value> {
+        lines
+            .iter()
+            .filter(|line| text(line, "event") == event)
+            .collect()
+    };
+    let connections = of("connection");
+    let mut bytes: Vec<_> = connections.iter().map(|line| line["up"].as_u64()).collect();
+    bytes.sort_unstable();
+    assert_eq!(bytes, [Some(2), Some(8)], "{lines:?}");
+    for line in connections.into_iter().chain(of("session-ended")) {
+        let reason = line.get("outcome").or(line.get("reason"));
+        assert_eq!(reason.unwrap(), "the session broke off inside the agent");
+    }
+}
+
 fn text<'a>(line: &'a Value, name: &str) -> &'a str {
     line[name].as_str().unwrap()
 }
