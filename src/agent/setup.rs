@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::audit;
-use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings, UploadPolicy};
+use super::config::{DefaultUser, IdentityKind, RecordPolicy, RecordingFormat, Settings};
 use super::health::Platform;
 use super::host::control_group::Delegated;
 use super::host::users::Sudo;
@@ -157,19 +157,24 @@ pub fn commands(
     }
 }
 
+fn policy(policy: RecordPolicy) -> Policy {
+    match policy {
+        RecordPolicy::FailOpen => Policy::FailOpen,
+        RecordPolicy::FailClosed => Policy::FailClosed,
+    }
+}
+
 /// The services that get records.
 fn record(settings: &Settings) -> session::Record {
     let own = &settings.uploads;
-    let policy = |policy| match policy {
-        UploadPolicy::FailOpen => Policy::FailOpen,
-        UploadPolicy::FailClosed => Policy::FailClosed,
-    };
     session::Record {
         s3: (!own.s3.bucket.is_empty()).then(|| Destination::S3 {
             bucket: own.s3.bucket.clone(),
             key_prefix: own.s3.key_prefix.clone(),
             encrypted: own.s3.encrypted,
+            cast: false,
         }),
+        s3_cast: own.s3.cast,
         s3_policy: policy(own.s3.policy),
         cloud_watch: (!own.cloud_watch.group.is_empty()).then(|| Destination::CloudWatch {
             group: own.cloud_watch.group.clone(),
@@ -187,6 +192,7 @@ pub fn journal(settings: &Settings, state: &Path) -> transcript::JournalSettings
         directory: state.join(SPOOL),
         session_bytes: settings.uploads.journal,
         total_bytes: settings.uploads.journal_total,
+        retention: settings.uploads.journal_retention,
     }
 }
 
@@ -207,6 +213,7 @@ pub fn transcript(settings: &Settings, logs: &Path) -> Option<transcript::Settin
         quota: own.quota,
         record_input: own.record_input,
         spool: own.spool,
+        policy: policy(own.policy),
     })
 }
 
