@@ -27,8 +27,8 @@ const UPLOAD_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a copy falls behind a session that prints as fast as it can.
 const LAG: Duration = Duration::from_secs(5);
-/// A session that prints nothing for so long makes a pause.
-const PAUSE: Duration = Duration::from_millis(100);
+/// A session that prints nothing for so long makes a pause; its writer gathers for 50 ms.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Follows a journal on behalf of one service. Its methods borrow it mutably all, for an uploader need not
 /// be shared between threads.
