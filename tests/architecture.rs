@@ -93,6 +93,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agent::config",
             "agent::identity",
             "agent::setup",
+            // One command under two names.
+            "agent::verify_recording",
             "aws",
             "transport",
             "protocol::wire",

@@ -208,6 +208,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         supervisor,
         handle.outbox,
         Arc::clone(&uploads),
+        audit.clone(),
     );
     if let Some(Keeping { runtime, program }) = keepers {
         let keepers = keeper::Settings {

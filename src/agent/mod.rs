@@ -22,7 +22,7 @@ pub mod session;
 pub mod setup;
 mod status;
 pub mod transcript;
-mod verify_recording;
+pub mod verify_recording;
 
 pub use args::{DEFAULT_RUNTIME_DIR, Places};
 pub use command::main;

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::audit;
 use super::config::{
-    DefaultUser, IdentityKind, RecordingFormat, SessionSettings, Settings, UploadPolicy,
+    DefaultUser, IdentityKind, RecordPolicy, RecordingFormat, SessionSettings, Settings,
 };
 use super::health::Platform;
 use super::host::control_group::Delegated;
@@ -186,19 +186,24 @@ pub fn delivery(settings: &Settings, node: &Identity) -> Option<run_command::Del
     })
 }
 
+fn policy(policy: RecordPolicy) -> Policy {
+    match policy {
+        RecordPolicy::FailOpen => Policy::FailOpen,
+        RecordPolicy::FailClosed => Policy::FailClosed,
+    }
+}
+
 /// The services that get records.
 fn record(settings: &Settings) -> session::Record {
     let own = &settings.uploads;
-    let policy = |policy| match policy {
-        UploadPolicy::FailOpen => Policy::FailOpen,
-        UploadPolicy::FailClosed => Policy::FailClosed,
-    };
     session::Record {
         s3: (!own.s3.bucket.is_empty()).then(|| Destination::S3 {
             bucket: own.s3.bucket.clone(),
             key_prefix: own.s3.key_prefix.clone(),
             encrypted: own.s3.encrypted,
+            cast: false,
         }),
+        s3_cast: own.s3.cast,
         s3_policy: policy(own.s3.policy),
         cloud_watch: (!own.cloud_watch.group.is_empty()).then(|| Destination::CloudWatch {
             group: own.cloud_watch.group.clone(),
@@ -216,6 +221,7 @@ pub fn journal(settings: &Settings, state: &Path) -> transcript::JournalSettings
         directory: state.join(SPOOL),
         session_bytes: settings.uploads.journal,
         total_bytes: settings.uploads.journal_total,
+        retention: settings.uploads.journal_retention,
     }
 }
 
@@ -236,6 +242,7 @@ pub fn transcript(settings: &Settings, logs: &Path) -> Option<transcript::Settin
         quota: own.quota,
         record_input: own.record_input,
         spool: own.spool,
+        policy: policy(own.policy),
     })
 }
 

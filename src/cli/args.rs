@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent::Places;
+use crate::agent::verify_recording::{self, VerifyRecording};
 
 /// What the Systems Manager agent of this host does, and why it does not.
 #[derive(Debug, Parser)]
@@ -12,7 +13,8 @@ use crate::agent::Places;
     name = "ssm-cli",
     version,
     about = "What the Systems Manager agent of this host does, and why it does not",
-    after_help = "Exit status: 0 if all is well, 1 if a check failed or the agent is not connected, \
+    after_help = "Exit status: 0 if all is well, 1 if a check failed, the agent is not connected or a \
+                  recording is not intact, \
                   2 for a wrong command line, 3 if no agent runs, 255 for other errors.\n\
                   Example: ssm-cli get-diagnostics --output table"
 )]
@@ -74,6 +76,12 @@ pub(super) enum Command {
         #[arg(long)]
         details: bool,
     },
+    /// Say whether a recording is as it was written
+    #[command(
+        long_about = verify_recording::ABOUT,
+        after_help = "Example: ssm-cli verify-recording /var/log/amazon/ssm/sessions/alice-0123.cast"
+    )]
+    VerifyRecording(VerifyRecording),
     /// Print the version
     #[command(after_help = "Example: ssm-cli version")]
     Version,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! command --> agent (asks the running one) --> status, instance
-//!        \--> diagnostics (one file a check) --> render
+//!        |--> diagnostics (one file a check) --> render
+//!        \--> verify-recording, which is the agent's
 //! ```
 //!
 //! It reads the configuration and the registration with the agent's own code, so that it looks where

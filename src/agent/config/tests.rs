@@ -210,22 +210,25 @@ fn recording_can_be_switched_off_and_directed() {
     assert_eq!(settings.transcript, None);
 
     let (settings, _) = parse(
-        r#"{"SsmAgent":{"Transcript":{"Directory":"/x","Formats":["cast"],"RetentionHours":2}}}"#,
+        r#"{"SsmAgent":{"Transcript":{"Directory":"/x","Formats":["cast"],"RetentionHours":2,"Policy":"fail-closed"}}}"#,
     );
     let transcript = settings.transcript.unwrap();
     assert_eq!(transcript.directory.as_deref(), Some(Path::new("/x")));
     assert_eq!(transcript.formats, [RecordingFormat::Cast]);
     assert_eq!(transcript.retention, Duration::from_secs(7200));
+    assert_eq!(transcript.policy, RecordPolicy::FailClosed);
+    let defaults = parse("{}").0.transcript.unwrap();
+    assert_eq!(defaults.policy, RecordPolicy::FailOpen);
 }
 
 #[test]
 fn services_that_get_records_are_read() {
     let (settings, warnings) = parse(
         r#"{"SsmAgent":{"Transcript":{
-            "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Policy":"fail-closed"},
+            "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Cast":true,"Policy":"fail-closed"},
             "CloudWatch":{"Endpoint":"http://127.0.0.1:1","LogGroup":"/grp","Encrypted":true,"Streaming":true,"Policy":"fail-open"},
             "Gateway":{"Enabled":true,"Policy":"maybe"},
-            "JournalBytes":5000000,"JournalTotalBytes":6000000}}}"#,
+            "JournalBytes":5000000,"JournalTotalBytes":6000000,"JournalHours":3}}}"#,
     );
 
     let expected = UploadSettings {
@@ -233,19 +236,21 @@ fn services_that_get_records_are_read() {
             bucket: "bkt".into(),
             key_prefix: "a/b".into(),
             encrypted: true,
-            policy: UploadPolicy::FailClosed,
+            cast: true,
+            policy: RecordPolicy::FailClosed,
         },
         cloud_watch: CloudWatchSettings {
             endpoint: "http://127.0.0.1:1".into(),
             group: "/grp".into(),
             encrypted: true,
             streaming: true,
-            policy: UploadPolicy::FailOpen,
+            policy: RecordPolicy::FailOpen,
         },
         gateway: true,
-        gateway_policy: UploadPolicy::FailClosed,
+        gateway_policy: RecordPolicy::FailClosed,
         journal: 5_000_000,
         journal_total: 6_000_000,
+        journal_retention: Duration::from_hours(3),
     };
     assert_eq!(settings.uploads, expected);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -260,7 +265,7 @@ fn nothing_leaves_the_host_unless_the_configuration_says_so() {
         <_>::default()
     );
     assert!(!uploads.gateway);
-    assert_eq!(uploads.gateway_policy, UploadPolicy::FailOpen);
+    assert_eq!(uploads.gateway_policy, RecordPolicy::FailOpen);
     assert_eq!((uploads.journal, uploads.journal_total), (1 << 30, 4 << 30));
 }
 

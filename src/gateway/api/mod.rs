@@ -21,6 +21,8 @@ mod ssm;
 mod validation;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::middleware;
 use axum::routing::post;
@@ -55,6 +57,24 @@ pub struct ApiState {
 pub enum Arrival {
     /// Over the plain listener on this address.
     Plain(SocketAddr),
+}
+
+/// How long a connection waits for a peer that takes nothing of an answer: for ever, unless an answer
+/// says otherwise. An extension of the request.
+#[derive(Debug, Clone, Default)]
+pub struct Impatience(Arc<OnceLock<Duration>>);
+
+impl Impatience {
+    /// From now on the connection is cut once the peer has taken nothing for so long. The first word
+    /// counts.
+    pub fn set(&self, limit: Duration) {
+        self.0.get_or_init(|| limit);
+    }
+
+    /// What was said.
+    pub fn limit(&self) -> Option<Duration> {
+        self.0.get().copied()
+    }
 }
 
 /// All routes.

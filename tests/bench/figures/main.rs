@@ -27,8 +27,10 @@ mod ports;
 #[path = "../../e2e/programs.rs"]
 mod programs;
 mod prompt;
+mod recording;
 mod report;
 mod session;
+mod stand_ins;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,9 @@ fn main() -> ExitCode {
         }
         if "output".contains(&filter) {
             output::measure(&mut report).await;
+        }
+        if "recording".contains(&filter) {
+            recording::measure(&mut report).await;
         }
         if "ports".contains(&filter) {
             ports::measure(&mut report).await;

@@ -17,6 +17,7 @@ import documents
 import encryption
 import packages
 import ports
+import recordings_casts
 import recordings_logs
 import recordings_s3
 import remote_content
@@ -95,6 +96,8 @@ CLI = [
     shells.cli_paste_of_a_megabyte_loses_nothing,
     shells.cli_recording_replays_byte_for_byte,
     shells.cli_leaves_with_tilde_dot,
+    recordings_casts.recording_of_vim_replays_byte_for_byte,
+    recordings_casts.recording_of_top_replays_byte_for_byte,
     shells.vim_in_tmux_draws_and_follows_the_size,
     recordings_s3.record_of_a_shell_is_at_the_key_with_the_headers_of_the_reference,
     recordings_s3.record_is_in_the_bucket_while_the_session_runs,
@@ -108,6 +111,7 @@ CLI = [
     recordings_logs.streamed_records_survive_the_death_of_the_agent_once,
     recordings_logs.unencrypted_group_refuses_the_session,
     recordings_logs.missing_group_holds_up_no_session,
+    recordings_s3.what_a_person_deletes_before_they_kill_the_agent_stays_in_the_bucket,
     shells.killed_agent_ends_the_cli_within_ten_seconds,
 ]
 # Told once with all of them, in a world of its own beside the others.
@@ -115,6 +119,9 @@ TOGETHER = [
     sessions.idle_and_old_sessions_end_with_a_reason,
     recordings_s3.missing_bucket_refuses_the_session_where_records_have_to_be,
     recordings_logs.missing_group_refuses_the_session_where_records_have_to_be,
+    recordings_casts.cast_is_beside_the_text_in_the_bucket,
+    recordings_casts.long_cast_is_whole_after_the_death_of_the_agent,
+    shells.folder_that_cannot_be_made_refuses_the_session_where_files_have_to_be,
 ]
 
 

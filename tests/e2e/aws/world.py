@@ -109,12 +109,13 @@ class World:
 
     @contextlib.contextmanager
     def transcript(self, **sinks):
-        """Within the block, the agent runs with these settings of its sinks beside its own."""
+        """Within the block, the agent runs with these settings of its records and their sinks beside its own."""
         with open(self.path("agent.json")) as file:
             before = file.read()
         config = json.loads(before)
         for sink, settings in sinks.items():
-            config["SsmAgent"]["Transcript"].setdefault(sink, {}).update(settings)
+            transcript = config["SsmAgent"]["Transcript"]
+            transcript[sink] = {**transcript.get(sink, {}), **settings} if isinstance(settings, dict) else settings
         try:
             self.restart_agent(json.dumps(config))
             yield
