@@ -70,11 +70,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     let started = status::now();
     // Sessions report on the control channel to the very end, so it stops after them.
     let channel_cancel = CancellationToken::new();
-    let opened = identity::open(
-        &setup::identity(&settings, &places.state),
-        &tls,
-        channel_cancel.clone(),
-    );
+    let wanted = setup::identity(&settings, &places.state);
+    let opened = identity::open(&wanted, &tls, channel_cancel.clone());
+    let opened = cancel.run_until_cancelled(opened).await;
+    let Some(opened) = opened else {
+        return Ok(());
+    };
     let (identity, upkeep) = opened.map_err(|error| {
         let hint = error.hint();
         Hint::with(error, hint)
@@ -105,6 +106,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     ));
     tasks.spawn(health::run(
         node_id.clone(),
+        setup::zone(&identity),
         settings.health_interval,
         client.clone(),
         connected_seen,

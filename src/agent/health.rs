@@ -26,7 +26,8 @@ use crate::aws::{CallError, Client};
 use crate::runtime::backoff::Backoff;
 
 pub use platform::Platform;
-use report::{Report, ShortReport};
+use report::Report;
+pub use report::Zone;
 
 const OPERATION: &str = "UpdateInstanceInformation";
 /// First wait after a failed report.
@@ -40,6 +41,7 @@ struct Answer {}
 /// Reports for the node until `cancel`. `connected` tells whether the control channel is open.
 pub async fn run(
     node_id: String,
+    zone: Zone,
     interval: Duration,
     client: Client,
     connected: watch::Receiver<bool>,
@@ -48,6 +50,7 @@ pub async fn run(
     let reporter = Reporter {
         interval,
         node_id,
+        zone,
         client,
         connected,
         channel: ConnectionChannel::Unknown,
@@ -77,6 +80,7 @@ impl ConnectionChannel {
 struct Reporter {
     interval: Duration,
     node_id: String,
+    zone: Zone,
     client: Client,
     connected: watch::Receiver<bool>,
     /// What the last report said.
@@ -125,20 +129,17 @@ impl Reporter {
     }
 
     async fn send(&mut self, form: Form) -> Result<(), CallError> {
-        let Answer {} = match form {
-            Form::Short => {
-                let report = ShortReport::new(&self.node_id);
-                self.client.ssm(OPERATION, &report).await?
-            }
+        match form {
+            Form::Short => self.client.report_presence(&self.node_id).await,
             Form::Full => {
                 if *self.connected.borrow() {
                     self.channel = ConnectionChannel::MessageGateway;
                 }
-                let report = Report::gather(&self.node_id, self.channel.name()).await;
-                self.client.ssm(OPERATION, &report).await?
+                let report = Report::gather(&self.node_id, &self.zone, self.channel.name()).await;
+                let Answer {} = self.client.ssm(OPERATION, &report).await?;
+                Ok(())
             }
-        };
-        Ok(())
+        }
     }
 }
 

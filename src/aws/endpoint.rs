@@ -1,22 +1,13 @@
-//! Where the services of a region are: partitions, and the overrides that a configuration names.
+//! Where the services of a region are, and the overrides that a configuration names.
+
+mod names;
 
 use url::{Host, Url};
 
+pub use names::Variant;
+
 /// Longest region name.
 const MAX_REGION: usize = 100;
-
-/// Domain of a region that no prefix of [`PARTITIONS`] matches.
-const DEFAULT_DOMAIN: &str = "amazonaws.com";
-
-/// Region prefix and the domain of its services.
-const PARTITIONS: [(&str, &str); 6] = [
-    ("cn-", "amazonaws.com.cn"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("us-isob-", "sc2s.sgov.gov"),
-    ("us-isof-", "csp.hci.ic.gov"),
-    ("eu-isoe-", "cloud.adc-e.uk"),
-    ("eusc-de-", "amazonaws.eu"),
-];
 
 /// Where calls go, and the regions that they are signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +33,17 @@ pub struct Endpoints {
 pub struct S3Endpoint {
     /// Base of S3 in the region of the agent, or the configured endpoint, `http` or `https`.
     pub url: Url,
-    /// Domain of S3 in every region; absent if an endpoint is configured, which all buckets are at.
-    pub domain: Option<String>,
+    /// The names of S3 in every region; absent if an endpoint is configured, which all buckets are at.
+    pub names: Option<S3Names>,
+}
+
+/// The names of S3, `<label>.<region>.<domain>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Names {
+    /// What stands before the region.
+    pub label: &'static str,
+    /// What stands after it.
+    pub domain: String,
 }
 
 /// Why an endpoint cannot be used.
@@ -63,6 +63,26 @@ pub enum EndpointError {
         /// What is wrong with it.
         reason: String,
     },
+    /// FIPS endpoints are wanted where AWS has none.
+    #[error(
+        "AWS has no FIPS endpoint of {service} in {region}: name its endpoint in the configuration, or want none"
+    )]
+    NoFips {
+        /// The service.
+        service: &'static str,
+        /// The region.
+        region: String,
+    },
+    /// FIPS endpoints are wanted of a domain that is not AWS's.
+    #[error(
+        "there are no FIPS endpoints of {service} under the service domain {domain:?}: name its endpoint in the configuration, or want none"
+    )]
+    NoFipsDomain {
+        /// The service.
+        service: &'static str,
+        /// The domain.
+        domain: String,
+    },
 }
 
 impl Endpoints {
@@ -71,13 +91,41 @@ impl Endpoints {
     /// # Errors
     /// [`EndpointError::Region`] or [`EndpointError::ServiceDomain`].
     pub fn for_region(region: &str, service_domain: Option<&str>) -> Result<Self, EndpointError> {
+        Self::of(region, service_domain, Variant::default())
+    }
+
+    /// The endpoints of `region` of that variant. A domain of one's own has no variants.
+    ///
+    /// # Errors
+    /// [`EndpointError::Region`] or [`EndpointError::ServiceDomain`].
+    pub fn of(
+        region: &str,
+        service_domain: Option<&str>,
+        variant: Variant,
+    ) -> Result<Self, EndpointError> {
         check_region(region)?;
-        let domain = service_domain.map_or_else(|| domain_of(region), |domain| domain.trim());
+        let service_domain = service_domain.map(str::trim);
         let url = |service: &str| {
-            Url::parse(&format!("https://{service}.{region}.{domain}/"))
+            let host = match service_domain {
+                Some(domain) => format!("{service}.{region}.{domain}"),
+                None => names::host(service, region, variant),
+            };
+            Url::parse(&format!("https://{host}/"))
                 .ok()
-                .filter(|url| is_bare(url) && !domain.is_empty())
-                .ok_or_else(|| EndpointError::ServiceDomain(domain.to_owned()))
+                .filter(|url| is_bare(url) && service_domain != Some(""))
+                .ok_or_else(|| {
+                    EndpointError::ServiceDomain(service_domain.unwrap_or(&host).to_owned())
+                })
+        };
+        let s3_names = match service_domain {
+            Some(domain) => S3Names {
+                label: names::s3_label(Variant::default()),
+                domain: domain.to_owned(),
+            },
+            None => S3Names {
+                label: names::s3_label(variant),
+                domain: names::domain(region).to_owned(),
+            },
         };
         Ok(Self {
             region: region.to_owned(),
@@ -85,7 +133,7 @@ impl Endpoints {
             logs: url("logs")?,
             s3: S3Endpoint {
                 url: url("s3")?,
-                domain: Some(domain.to_owned()),
+                names: Some(s3_names),
             },
             ssm: url("ssm")?,
             messages_region: region.to_owned(),
@@ -131,7 +179,7 @@ impl Endpoints {
     pub fn with_s3(mut self, endpoint: &str) -> Result<Self, EndpointError> {
         self.s3 = S3Endpoint {
             url: parse_endpoint(endpoint, &["https", "http"])?,
-            domain: None,
+            names: None,
         };
         Ok(self)
     }
@@ -167,22 +215,36 @@ pub struct Overrides {
     pub messages_region: Option<String>,
     /// Endpoint of the message gateway.
     pub messages: Option<String>,
+    /// The variant of all endpoints that are not overridden.
+    pub variant: Variant,
 }
 
 impl Overrides {
     /// The endpoints of a node in `region`.
+    ///
+    /// Of the services that an agent cannot do without, FIPS endpoints have to exist. The others get
+    /// the names that the SDKs would give them, which lead nowhere where there are none, and never to
+    /// an endpoint that is not validated.
     ///
     /// # Errors
     /// [`EndpointError`].
     pub fn resolve(&self, region: &str) -> Result<Endpoints, EndpointError> {
         let domain = self.service_domain.as_deref();
         let of_messages = self.messages_region.as_deref().unwrap_or(region);
-        let of_messages = Endpoints::for_region(of_messages, domain)?;
         let of_ssm = self.region.as_deref().unwrap_or(region);
+        for (service, endpoint, region) in [
+            ("ssm", &self.ssm, of_ssm),
+            ("ssmmessages", &self.messages, of_messages),
+        ] {
+            if endpoint.is_none() {
+                self.check_fips(service, region)?;
+            }
+        }
+        let of_messages = Endpoints::of(of_messages, domain, self.variant)?;
         let mut endpoints = Endpoints {
             messages_region: of_messages.messages_region,
             messages: of_messages.messages,
-            ..Endpoints::for_region(of_ssm, domain)?
+            ..Endpoints::of(of_ssm, domain, self.variant)?
         };
         if let Some(ssm) = &self.ssm {
             endpoints = endpoints.with_ssm(ssm)?;
@@ -201,6 +263,23 @@ impl Overrides {
         }
         Ok(endpoints)
     }
+
+    fn check_fips(&self, service: &'static str, region: &str) -> Result<(), EndpointError> {
+        if !self.variant.fips {
+            return Ok(());
+        }
+        match &self.service_domain {
+            Some(domain) => Err(EndpointError::NoFipsDomain {
+                service,
+                domain: domain.clone(),
+            }),
+            None if !names::has_fips(region) => Err(EndpointError::NoFips {
+                service,
+                region: region.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks that a name can be that of a region.
@@ -210,13 +289,6 @@ pub(super) fn check_region(region: &str) -> Result<(), EndpointError> {
         return Err(EndpointError::Region(region.to_owned()));
     }
     Ok(())
-}
-
-fn domain_of(region: &str) -> &'static str {
-    PARTITIONS
-        .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or(DEFAULT_DOMAIN, |(_, domain)| domain)
 }
 
 /// A scheme is only what is followed by `//`: `localhost:8443` is a host with a port, which URL
@@ -418,5 +490,92 @@ mod tests {
             Overrides::default().resolve("eu-west-1").unwrap(),
             ireland()
         );
+    }
+
+    #[test]
+    fn variant_is_that_of_every_endpoint_that_is_not_named() {
+        let overrides = Overrides {
+            ssm: Some("http://127.0.0.1:8080".into()),
+            variant: Variant {
+                fips: true,
+                dual_stack: true,
+            },
+            ..Overrides::default()
+        };
+
+        let endpoints = overrides.resolve("us-west-2").unwrap();
+
+        assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
+        assert_eq!(
+            endpoints.messages.as_str(),
+            "https://ssmmessages-fips.us-west-2.api.aws/"
+        );
+        assert_eq!(
+            endpoints.logs.as_str(),
+            "https://logs-fips.us-west-2.api.aws/"
+        );
+        assert_eq!(
+            endpoints.s3.url.as_str(),
+            "https://s3-fips.dualstack.us-west-2.amazonaws.com/"
+        );
+    }
+
+    #[test]
+    fn fips_that_aws_does_not_have_is_an_error_that_names_the_service() {
+        let wanted = Overrides {
+            variant: fips(),
+            ..Overrides::default()
+        };
+        let half = Overrides {
+            ssm: Some("https://gateway.example".into()),
+            ..wanted.clone()
+        };
+        let own_domain = Overrides {
+            service_domain: Some("my.domain".into()),
+            ..wanted.clone()
+        };
+
+        assert_eq!(
+            wanted.resolve("eu-west-1"),
+            Err(EndpointError::NoFips {
+                service: "ssm",
+                region: "eu-west-1".into()
+            })
+        );
+        let error = half.resolve("eu-west-1").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("AWS has no FIPS endpoint of ssmmessages in eu-west-1")
+        );
+        assert!(matches!(
+            own_domain.resolve("us-east-1"),
+            Err(EndpointError::NoFipsDomain { service: "ssm", .. })
+        ));
+    }
+
+    #[test]
+    fn named_endpoints_need_no_fips_endpoints_of_aws() {
+        let overrides = Overrides {
+            ssm: Some("https://gateway.example".into()),
+            messages: Some("https://gateway.example".into()),
+            variant: fips(),
+            ..Overrides::default()
+        };
+
+        let endpoints = overrides.resolve("eu-west-1").unwrap();
+
+        assert_eq!(endpoints.ssm.as_str(), "https://gateway.example/");
+        assert_eq!(
+            endpoints.kms.as_str(),
+            "https://kms-fips.eu-west-1.amazonaws.com/"
+        );
+    }
+
+    fn fips() -> Variant {
+        Variant {
+            fips: true,
+            dual_stack: false,
+        }
     }
 }

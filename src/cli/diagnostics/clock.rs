@@ -18,7 +18,7 @@ pub(super) async fn check(subject: Arc<Subject>) -> Verdict {
     let (Ok(endpoints), Ok(tls)) = (&subject.endpoints, &subject.tls) else {
         return Verdict::skipped("Unable to fetch AWS region details");
     };
-    match exchange(Method::GET, &endpoints.ssm, &[], tls, &subject.proxies).await {
+    match exchange(Method::GET, &endpoints.ssm, tls, &subject.proxies).await {
         Ok(answer) => judge(&answer),
         Err(error) => Verdict::skipped(format!(
             "no answer to compare the clock with: {}",

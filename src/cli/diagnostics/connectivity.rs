@@ -108,7 +108,7 @@ pub(super) async fn check(subject: Arc<Subject>, service: Service) -> Verdict {
         Err(missing) => return Verdict::failed(&missing.note, &missing.hint),
     };
     let host = url.host_str().unwrap_or_default();
-    match exchange(Method::GET, url, &[], tls, &subject.proxies).await {
+    match exchange(Method::GET, url, tls, &subject.proxies).await {
         Ok(answer) => Verdict::success(format!(
             "{host} is reachable; it answers with status {} after {} ms",
             answer.status,

@@ -1,5 +1,5 @@
-//! One HTTP exchange with a service, over the agent's proxies and TLS, of which only the status, the
-//! date and a short body matter.
+//! One HTTP exchange with a service, over the agent's proxies and TLS, of which only the status and the
+//! date matter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{DATE, HOST, HeaderMap, USER_AGENT};
 use http::{Method, Request};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use jiff::fmt::rfc2822;
@@ -16,9 +16,6 @@ use url::{Position, Url};
 use crate::runtime::proxy;
 use crate::transport::DialError;
 use crate::transport::websocket;
-
-/// Longest body that is read: instance metadata are a line.
-const BODY: usize = 4 << 10;
 
 /// What came back.
 #[derive(Debug)]
@@ -31,8 +28,6 @@ pub(super) struct Answer {
     pub(super) local: SystemTime,
     /// How long it took.
     pub(super) took: Duration,
-    /// The body, of an answer that is a success.
-    pub(super) body: String,
 }
 
 /// Why nothing came back.
@@ -77,7 +72,6 @@ impl ProbeError {
 pub(super) async fn exchange(
     method: Method,
     url: &Url,
-    headers: &[(&'static str, &str)],
     tls: &Arc<rustls::ClientConfig>,
     proxies: &proxy::Settings,
 ) -> Result<Answer, ProbeError> {
@@ -87,36 +81,23 @@ pub(super) async fn exchange(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let mut request = Request::builder()
+    let request = Request::builder()
         .method(method)
         .uri(&url[Position::BeforePath..Position::AfterQuery])
         .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
-        .header(USER_AGENT, concat!("ssm-cli/", env!("CARGO_PKG_VERSION")));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request
+        .header(USER_AGENT, concat!("ssm-cli/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(|error| ProbeError::Http(error.into()))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
-        let (parts, body) = response.into_parts();
+        let (parts, _) = response.into_parts();
         let local = SystemTime::now();
         let took = started.elapsed();
-        let body = match parts.status.is_success() {
-            true => Limited::new(body, BODY)
-                .collect()
-                .await
-                .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
-                .unwrap_or_default(),
-            false => String::new(),
-        };
         Ok(Answer {
             status: parts.status.as_u16(),
             date: date_of(&parts.headers),
             local,
             took,
-            body,
         })
     };
     tokio::pin!(answer);

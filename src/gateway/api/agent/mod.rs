@@ -11,7 +11,9 @@ use super::ApiState;
 use super::answer::{ApiError, read, reply};
 use super::ssm::parameter_store;
 
-pub(super) use registration::{register, replace_key, role_token};
+pub(super) use registration::{
+    RegisterRequest, node_of, register, register_instance, replace_key, role_token,
+};
 
 /// Runs `operation` of the Systems Manager service for the node `node_id`.
 ///
