@@ -17,6 +17,7 @@ use super::carrier::{Carrier, Node, Places, task_complete};
 use super::config::Settings;
 use super::control::{self, Outbox, Status};
 use super::keeper::{self, Program, Sessions};
+use super::run_command::Refresh;
 use super::session::Outcome;
 use super::status::{Showing, View};
 use super::transcript::Uploads;
@@ -167,6 +168,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         Arc::new(move |request| view.answer(&request)),
         channel_cancel.clone(),
     ));
+    tasks.spawn(follow_refreshes(commands.refresh.clone(), cancel.clone()));
     let channels = run_command::Channels {
         jobs: handle.jobs,
         answers: handle.answers,
@@ -259,6 +261,22 @@ async fn follow_status(
         };
         if changed.is_err() {
             return;
+        }
+    }
+}
+
+/// Takes the associations that commands want to be applied. Those who apply them will stand here.
+async fn follow_refreshes(wanted: watch::Sender<Refresh>, cancel: CancellationToken) {
+    let mut changes = wanted.subscribe();
+    while let Some(Ok(())) = cancel.run_until_cancelled(changes.changed()).await {
+        let mut taken = Refresh::default();
+        // Taking is no news.
+        wanted.send_if_modified(|wanted| {
+            taken = std::mem::take(wanted);
+            false
+        });
+        if taken != Refresh::default() {
+            info!(all = taken.all, some = ?taken.some, "no associations are applied, as this version has none");
         }
     }
 }

@@ -7,6 +7,7 @@ mod command;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod fleet;
 pub mod health;
 pub mod host;
 pub mod identity;

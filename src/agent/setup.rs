@@ -15,7 +15,7 @@ use super::identity::{self, Identity, share};
 use super::run_command;
 use super::session::{self, DenyList, ShellUser};
 use super::transcript::{self, Destination, Policy};
-use crate::aws::metadata::Places;
+use crate::aws::metadata::{Patience, Places};
 use crate::aws::{Overrides, Variant};
 use crate::protocol::channel::Window;
 use crate::runtime::{limits, tls};
@@ -193,6 +193,9 @@ pub fn commands(
         retention: own.retention,
         open_files,
         in_container: settings.in_container,
+        metadata: node
+            .metadata()
+            .map(|metadata| metadata.with_patience(Patience::CERTAIN)),
         ..run_command::Settings::new(state.join(node.short_id()), node.node_id())
     }
 }

@@ -7,6 +7,7 @@
 mod bridge;
 mod cli;
 mod encryption;
+mod instance;
 mod keepers;
 mod kms;
 mod openssh;

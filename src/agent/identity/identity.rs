@@ -84,7 +84,7 @@ pub struct Identity {
     kind: Kind,
     node_id: String,
     region: String,
-    instance: Option<Instance>,
+    instance: Option<(Instance, Metadata)>,
     client: Client,
 }
 
@@ -115,7 +115,12 @@ impl Identity {
 
     /// The EC2 instance that it is, if it is one.
     pub fn instance(&self) -> Option<&Instance> {
-        self.instance.as_ref()
+        self.instance.as_ref().map(|(instance, _)| instance)
+    }
+
+    /// The metadata of that instance.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.instance.as_ref().map(|(_, metadata)| metadata)
     }
 
     /// A client that signs as this node.
@@ -348,13 +353,14 @@ fn on_ec2(
     let (node_id, region) = (instance.id.clone(), instance.region.clone());
     let client = client(settings, tls, kind, &region)?;
     let state = settings.state.clone();
-    let (credentials, refresher) = ec2::open(state, client.clone(), metadata, instance.clone());
+    let (credentials, refresher) =
+        ec2::open(state, client.clone(), metadata.clone(), instance.clone());
     info!(kind = kind.name(), %node_id, region, "this host has an identity");
     let identity = Identity {
         kind,
         node_id,
         region,
-        instance: Some(instance),
+        instance: Some((instance, metadata)),
         client: client.with_credentials(Arc::new(credentials)),
     };
     Ok((identity, Box::pin(refresher.run(cancel))))

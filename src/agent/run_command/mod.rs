@@ -35,7 +35,7 @@ use crate::aws::Client;
 use crate::protocol::wire::Message;
 use crate::runtime::backoff::Backoff;
 
-pub use self::settings::{Load, QUEUE, RETENTION, START_LIMIT, Settings, WORKERS};
+pub use self::settings::{Load, QUEUE, RETENTION, Refresh, START_LIMIT, Settings, WORKERS};
 
 /// What commands have of the control channel.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The plugins, one file each.
 
+mod fleet;
 pub(super) mod script;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub(super) enum Support {
 
 /// Whether `plugin` can be run.
 pub(super) fn support(plugin: &str) -> Support {
-    if Shell::of_plugin(plugin).is_some() {
+    if Shell::of_plugin(plugin).is_some() || fleet::is_plugin(plugin) {
         Support::Built
     } else if ELSEWHERE.contains(&plugin) {
         Support::Elsewhere
@@ -133,6 +134,7 @@ impl Ended {
 pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
     match Shell::of_plugin(task.plugin) {
         Some(shell) => script::run(task, shell, cancel).await,
+        None if fleet::is_plugin(task.plugin) => fleet::run(task, cancel).await,
         // Who calls has asked for support first.
         None => Ended::failed(format!("Plugin with name {} not found", task.plugin)),
     }

@@ -4,6 +4,7 @@
 
 mod delivery;
 mod empty;
+mod inventory;
 mod registration;
 mod report;
 
@@ -27,6 +28,7 @@ pub(super) async fn call(
 ) -> Result<Vec<u8>, ApiError> {
     match operation {
         "UpdateInstanceInformation" => reply(&report::update(state, node_id, read(body)?).await?),
+        "PutInventory" => reply(&inventory::put(state, node_id, read(body)?).await?),
         "GetParameters" => reply(&parameter_store::get_many(state, read(body)?).await?),
         "GetParameter" => reply(&parameter_store::get(state, read(body)?).await?),
         _ => match empty::answer(operation, node_id, &read(body)?)? {

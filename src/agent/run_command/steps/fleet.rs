@@ -1,0 +1,123 @@
+//! `aws:softwareInventory` and `aws:refreshAssociation`: what a command asks of this host as one of many.
+//!
+//! The reference gathers inventory for associations alone, and refuses plain commands. Here a command
+//! gathers it too, at once: who sends one wants it now.
+
+mod inputs;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Ended, Streams, Task, without_colons};
+use crate::agent::fleet::inventory::{Gathered, Inventory};
+use crate::protocol::wire::command::Status;
+use crate::runtime::atomic_file;
+
+const INVENTORY: &str = "aws:softwareInventory";
+const REFRESH: &str = "aws:refreshAssociation";
+
+/// The folder of inventory in the node's.
+const FOLDER: &str = "inventory";
+const FILE_MODE: u32 = 0o600;
+
+const SENT: &str = "Inventory policy has been successfully applied and collected inventory data has been uploaded to SSM";
+const NOTHING: &str = "Inventory policy has been successfully applied but there is no inventory data to upload to SSM";
+
+/// Whether `plugin` is one of these.
+pub(super) fn is_plugin(plugin: &str) -> bool {
+    matches!(plugin, INVENTORY | REFRESH)
+}
+
+/// Runs one of these to its end.
+pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
+    let done = if task.plugin == INVENTORY {
+        match cancel.run_until_cancelled(gather(&task)).await {
+            Some(done) => done,
+            None => return Ended::cancelled(),
+        }
+    } else {
+        refresh(&task)
+    };
+    let (status, code, output, error_output) = match done {
+        Ok(text) => (Status::Success, 0, text, String::new()),
+        Err(text) => (Status::Failed, 1, String::new(), text),
+    };
+    let streams = write(&task, &output, &error_output)
+        .inspect_err(|error| warn!(%error, "the output of a step is not written to files"))
+        .ok();
+    Ended {
+        status,
+        code,
+        output,
+        error_output,
+        streams,
+    }
+}
+
+async fn gather(task: &Task<'_>) -> Result<String, String> {
+    let wanted = inputs::wanted(task.properties)?;
+    let client = task.services.client.clone();
+    let inventory = Inventory {
+        node_id: task.settings.node_id.clone(),
+        folder: task.settings.directory.join(FOLDER),
+        platform: task.settings.platform_name.clone(),
+        metadata: task.settings.metadata.clone(),
+        client: client.ok_or("this agent has no credentials to send inventory with")?,
+    };
+    match inventory.run(&wanted).await {
+        Ok(Gathered::Sent) => Ok(SENT.to_owned()),
+        Ok(Gathered::Nothing) => Ok(NOTHING.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Notes which associations are to be applied now; success at once, as in the reference.
+fn refresh(task: &Task<'_>) -> Result<String, String> {
+    let ids = inputs::associations(task.properties)?;
+    let text = if ids.is_empty() {
+        "All associations have been requested to execute immediately".to_owned()
+    } else {
+        format!(
+            "Associations [{}] have been requested to execute immediately",
+            ids.join(" ")
+        )
+    };
+    info!(command = %task.command, associations = ?ids, "associations are to be applied now");
+    task.settings.refresh.send_modify(|wanted| wanted.add(ids));
+    Ok(text)
+}
+
+/// The files with what a step says, in the reference's places.
+fn write(task: &Task<'_>, output: &str, error_output: &str) -> io::Result<Streams> {
+    let name = if task.id == task.plugin {
+        // Where the schema has no steps the folder is that of the set of properties.
+        without_colons(&inputs::id(task.properties))
+    } else {
+        task.id.to_owned()
+    };
+    let streams = Streams {
+        folder: task.folder.join(without_colons(task.plugin)).join(&name),
+        name,
+    };
+    atomic_file::create_private_dir(&streams.folder)?;
+    let put = |path: &Path, text: &str| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        atomic_file::write(path, text.as_bytes(), FILE_MODE)
+    };
+    put(&streams.output(), output)?;
+    put(&streams.error_output(), error_output)?;
+    // What an earlier run left there is another's.
+    if error_output.is_empty() {
+        let _ = fs::remove_file(streams.error_output());
+    }
+    Ok(streams)
+}
+
+#[cfg(test)]
+mod tests;
