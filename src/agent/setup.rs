@@ -277,3 +277,41 @@ fn credentials_file() -> Option<PathBuf> {
         home.map(|home| home.join(".aws/credentials"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::config;
+
+    fn settings(text: &str) -> Settings {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        std::fs::write(&path, text).unwrap();
+        config::load(&path).unwrap().0
+    }
+
+    fn variant(text: &str, variables: &[&str]) -> (bool, bool) {
+        let lookup = |name: &str| variables.contains(&name).then(|| "TRUE".to_owned());
+        let variant = overrides_in(&settings(text), lookup).variant;
+        (variant.fips, variant.dual_stack)
+    }
+
+    #[test]
+    fn configuration_decides_on_endpoints_before_the_environment() {
+        let both = [FIPS_VARIABLE, DUAL_STACK_VARIABLE];
+        let ours = r#"{"SsmAgent":{"Endpoints":{"UseFips":false,"UseDualStack":true}}}"#;
+
+        assert_eq!(variant("{}", &[]), (false, false));
+        assert_eq!(variant("{}", &both), (true, true));
+        assert_eq!(variant(ours, &[FIPS_VARIABLE]), (false, true));
+    }
+
+    #[test]
+    fn dual_stack_key_of_the_reference_counts_when_it_is_true() {
+        let on = r#"{"Agent":{"UseDualStackEndpoint":true}}"#;
+        let off = r#"{"Agent":{"UseDualStackEndpoint":false}}"#;
+
+        assert_eq!(variant(on, &[]), (false, true));
+        assert_eq!(variant(off, &[DUAL_STACK_VARIABLE]), (false, true));
+    }
+}

@@ -268,6 +268,18 @@ pub async fn who(
     })
 }
 
+/// The region of an identity for which nobody has to be asked, if there is one.
+pub fn known_region(settings: &Settings) -> Option<String> {
+    settings.order.iter().find_map(|kind| match kind {
+        Kind::OnPrem => {
+            let registration = Vault::new(&settings.state).registration().ok()??;
+            registration.is_complete().then_some(registration.region)
+        }
+        Kind::Custom => first_usable(&settings.custom).map(|entry| entry.region.clone()),
+        Kind::Ec2 | Kind::Ecs => None,
+    })
+}
+
 /// An identity that is there.
 enum Found<'a> {
     OnPrem(Vault, Box<Registration>),

@@ -22,5 +22,5 @@ pub mod share;
 pub mod vault;
 
 pub use custom::CustomIdentity;
-pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, Who, open, who};
+pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, Who, known_region, open, who};
 pub use vault::Vault;

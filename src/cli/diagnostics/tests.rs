@@ -1,5 +1,7 @@
 //! Each check against a host, a service or an agent that is not as it should be.
 
+mod instance;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -169,40 +171,6 @@ async fn clock_that_differs_by_hours_is_told() {
     assert_eq!(
         clock::check(host.subject().await).await.status,
         Outcome::Success
-    );
-}
-
-#[tokio::test]
-async fn instance_metadata_are_asked_with_a_token() {
-    let server = TestServer::start(|_, seen| match seen.path.as_str() {
-        "/latest/api/token" if seen.method == "PUT" => Reply::json("TOKEN"),
-        _ if seen.header("x-aws-ec2-metadata-token") != "TOKEN" => Reply::refusal("NoToken"),
-        "/latest/meta-data/instance-id" => Reply::json("i-1"),
-        "/latest/dynamic/instance-identity/document" => Reply::json(r#"{"region":"eu-west-1"}"#),
-        _ => Reply(404, vec![], String::new()),
-    })
-    .await;
-    let refusing = TestServer::start(|_, _| Reply::refusal("Off")).await;
-    let mut host = Host::new();
-    fs::write(&host.places.config, "{}").unwrap();
-    let variable = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-
-    host.environment(variable, &format!("http://{}", server.address));
-    let there = metadata::check(host.subject().await).await;
-    host.environment(variable, &format!("http://{}", refusing.address));
-    let off = metadata::check(host.subject().await).await;
-    host.environment(variable, "http://127.0.0.1:9");
-    let away = metadata::check(host.subject().await).await;
-
-    assert_eq!(
-        there.note,
-        "IMDS is accessible and has instance id i-1 in region eu-west-1"
-    );
-    failed(&off, "instance metadata refused", "169.254.169.254");
-    failed(
-        &away,
-        "Failed to query IMDS: instance metadata gave no answer: cannot connect",
-        "ssm-agent register",
     );
 }
 

@@ -14,6 +14,7 @@ import threading
 import commands
 import documents
 import encryption
+import inventory
 import ports
 import recordings_logs
 import recordings_s3
@@ -46,6 +47,8 @@ API = [
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
+    inventory.boto3_gathers_and_lists_inventory,
+    inventory.associations_are_asked_to_be_applied,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [
