@@ -71,9 +71,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway::recordings",
         &["gateway::store", "protocol::wire", "runtime"],
     ),
+    ("gateway::attachments", &["runtime"]),
     (
         "gateway::api",
         &[
+            "gateway::attachments",
             "gateway::broker",
             "gateway::recordings",
             "gateway::store",

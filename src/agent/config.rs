@@ -90,6 +90,8 @@ pub struct Profile {
 pub struct EndpointSettings {
     /// `Ssm.Endpoint`.
     pub ssm: String,
+    /// `Mds.Endpoint`.
+    pub delivery: String,
     /// `Kms.Endpoint`.
     pub kms: String,
     /// `S3.Endpoint`.
@@ -299,6 +301,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
             ssm: ssm.text("Endpoint")?,
             kms: kms.text("Endpoint")?,
             s3: s3.text("Endpoint")?,
+            delivery: mds.text("Endpoint")?,
             messages: mgs.text("Endpoint")?,
             messages_region: mgs.text("Region")?,
             region: agent.text("Region")?,
@@ -320,7 +323,6 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     };
     ssm.known(&known::SSM)?;
     mgs.known(&known::MGS)?;
-    mds.known(&known::MDS)?;
     agent.known(&known::AGENT)?;
     s3.known(&known::S3)?;
     own.absorb(endpoints);

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod carrier;
 mod command;
 pub mod config;
+pub mod connection;
 pub mod control;
 pub mod daemon;
 pub mod fleet;

@@ -58,6 +58,7 @@ pub fn overrides_in(settings: &Settings, lookup: impl Fn(&str) -> Option<String>
         service_domain: given(&endpoints.service_domain),
         region: given(&endpoints.region),
         ssm: given(&endpoints.ssm),
+        delivery: given(&endpoints.delivery),
         kms: given(&endpoints.kms),
         logs: given(&settings.uploads.cloud_watch.endpoint),
         s3: given(&endpoints.s3),
@@ -191,6 +192,8 @@ pub fn commands(
         queue: own.queue,
         start_limit: own.start_limit,
         retention: own.retention,
+        output_clean_up: own.output_clean_up,
+        folder_clean_up: own.folder_clean_up,
         open_files,
         in_container: settings.in_container,
         metadata: node
@@ -198,6 +201,16 @@ pub fn commands(
             .map(|metadata| metadata.with_patience(Patience::CERTAIN)),
         ..run_command::Settings::new(state.join(node.short_id()), node.node_id())
     }
+}
+
+/// How the message delivery service is polled for commands; not at all by an agent in a container, as in
+/// the reference.
+pub fn delivery(settings: &Settings, node: &Identity) -> Option<run_command::DeliverySettings> {
+    (!settings.in_container).then(|| run_command::DeliverySettings {
+        node_id: node.node_id().to_owned(),
+        timeout: settings.commands.delivery_timeout,
+        calls: settings.commands.workers,
+    })
 }
 
 /// The services that get records.

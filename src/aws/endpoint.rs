@@ -22,6 +22,8 @@ pub struct Endpoints {
     pub s3: S3Endpoint,
     /// Base of Systems Manager, `http` or `https`, with a path of `/`.
     pub ssm: Url,
+    /// Base of the message delivery service, `http` or `https`, with a path of `/`.
+    pub delivery: Url,
     /// Region that calls to the message gateway are signed for.
     pub messages_region: String,
     /// Base of the message gateway, always `https`, with a path of `/`.
@@ -136,6 +138,7 @@ impl Endpoints {
                 names: Some(s3_names),
             },
             ssm: url("ssm")?,
+            delivery: url("ec2messages")?,
             messages_region: region.to_owned(),
             messages: url("ssmmessages")?,
         })
@@ -148,6 +151,16 @@ impl Endpoints {
     /// [`EndpointError::Malformed`].
     pub fn with_ssm(mut self, endpoint: &str) -> Result<Self, EndpointError> {
         self.ssm = parse_endpoint(endpoint, &["https", "http"])?;
+        Ok(self)
+    }
+
+    /// Polls the message delivery service at `endpoint`: a URL, a host, or a host with a port. `https`
+    /// is meant where no scheme is given.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_delivery(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.delivery = parse_endpoint(endpoint, &["https", "http"])?;
         Ok(self)
     }
 
@@ -205,6 +218,8 @@ pub struct Overrides {
     pub region: Option<String>,
     /// Endpoint of Systems Manager.
     pub ssm: Option<String>,
+    /// Endpoint of the message delivery service.
+    pub delivery: Option<String>,
     /// Endpoint of KMS.
     pub kms: Option<String>,
     /// Endpoint of CloudWatch Logs.
@@ -248,6 +263,9 @@ impl Overrides {
         };
         if let Some(ssm) = &self.ssm {
             endpoints = endpoints.with_ssm(ssm)?;
+        }
+        if let Some(delivery) = &self.delivery {
+            endpoints = endpoints.with_delivery(delivery)?;
         }
         if let Some(kms) = &self.kms {
             endpoints = endpoints.with_kms(kms)?;

@@ -1,10 +1,11 @@
-//! The operations of S3 that an upload of a transcript needs.
+//! The operations of S3 that uploads of transcripts and downloads of content need.
 //!
 //! A bucket is addressed by its host name, `bucket.s3.region.domain`, and in the path where its name
 //! has a dot, which no certificate covers, or where an endpoint is configured.
 
 mod copy;
 mod names;
+mod read;
 mod xml;
 
 use base64::Engine as _;
@@ -23,6 +24,7 @@ use super::error::CallError;
 use super::retry::Attempts;
 
 pub use self::names::{BucketName, ObjectKey, S3NameError};
+pub use self::read::Listing;
 
 const REGION_HEADER: &str = "x-amz-bucket-region";
 /// The owner of the bucket may be another account than that of the node.
@@ -36,6 +38,8 @@ pub struct Bucket {
     name: BucketName,
     region: String,
     base: Url,
+    /// Whether calls to it carry no signature.
+    is_public: bool,
 }
 
 /// How a bucket encrypts what is stored in it.
@@ -62,6 +66,18 @@ impl Client {
     /// # Errors
     /// [`CallError`]; the code is `NoSuchBucket` if there is none.
     pub async fn bucket(&self, name: BucketName) -> Result<Bucket, CallError> {
+        self.find_bucket(name, false).await
+    }
+
+    /// The same for a bucket that everybody may read; calls to it are not signed.
+    ///
+    /// # Errors
+    /// [`CallError`]; the code is `NoSuchBucket` if there is none.
+    pub async fn public_bucket(&self, name: BucketName) -> Result<Bucket, CallError> {
+        self.find_bucket(name, true).await
+    }
+
+    async fn find_bucket(&self, name: BucketName, is_public: bool) -> Result<Bucket, CallError> {
         let home = &self.endpoints().region;
         let base = base(&self.endpoints().s3, &name, home)?;
         let bucket = Bucket {
@@ -69,6 +85,7 @@ impl Client {
             name,
             region: home.clone(),
             base,
+            is_public,
         };
         let region = match bucket.head().await {
             Ok(answer) => region_of(answer.headers()),
@@ -240,7 +257,7 @@ impl Bucket {
     async fn head(&self) -> Result<Response<Bytes>, CallError> {
         const OPERATION: &str = "HeadBucket";
         let draft = self.draft(OPERATION, Method::HEAD, "", Bytes::new())?;
-        let (answer, _) = self.client.attempt(&draft, Authority::Credentials).await?;
+        let (answer, _) = self.client.attempt(&draft, self.authority()).await?;
         if answer.status().is_success() || region_of(answer.headers()).is_some() {
             return Ok(answer);
         }
@@ -255,9 +272,15 @@ impl Bucket {
 
     async fn call(&self, draft: &Draft<'_>) -> Result<Response<Bytes>, CallError> {
         let attempts = Attempts::of(draft.operation);
-        self.client
-            .call(draft, Authority::Credentials, attempts)
-            .await
+        self.client.call(draft, self.authority(), attempts).await
+    }
+
+    fn authority(&self) -> Authority<'static> {
+        if self.is_public {
+            Authority::Nobody
+        } else {
+            Authority::Credentials
+        }
     }
 
     /// `target` is an encoded key, a query, or both.

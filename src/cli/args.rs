@@ -48,6 +48,32 @@ pub(super) enum Command {
         #[command(flatten)]
         form: Wanted,
     },
+    /// Have the agent of this host run a command document, without the service
+    #[command(
+        name = "send-offline-command",
+        long_about = "Have the agent of this host run a command document, without the service. The document has \
+                      schema 1.2 or 2.x and no parameters. Its status is 0 once the document was handed over, whatever \
+                      the agent makes of it, as in the reference.",
+        after_help = "Example: ssm-cli send-offline-command --content file:///root/document.json"
+    )]
+    SendOffline {
+        /// The document as JSON, or where it is: file://PATH, or a URL
+        #[arg(long, value_name = "JSON|URL")]
+        content: Option<String>,
+    },
+    /// Print how such a command stands: Pending, In Progress, Complete or Corrupt
+    #[command(
+        name = "get-offline-command-invocation",
+        after_help = "Example: ssm-cli get-offline-command-invocation --command-id 01234567-890a-bcde-f012-34567890abcd"
+    )]
+    OfflineInvocation {
+        /// What send-offline-command printed
+        #[arg(long, value_name = "ID")]
+        command_id: Option<String>,
+        /// Print the result of a command that is complete, too, as JSON
+        #[arg(long)]
+        details: bool,
+    },
     /// Print the version
     #[command(after_help = "Example: ssm-cli version")]
     Version,

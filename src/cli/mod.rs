@@ -13,6 +13,8 @@ mod args;
 mod command;
 mod diagnostics;
 mod instance;
+mod offline;
+mod probe;
 mod render;
 mod status;
 

@@ -6,10 +6,12 @@
 
 mod bridge;
 mod cli;
+mod commands;
 mod encryption;
 mod instance;
 mod keepers;
 mod kms;
+mod offline;
 mod openssh;
 mod ports;
 #[allow(

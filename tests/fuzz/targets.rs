@@ -15,6 +15,7 @@ use ssm_agent::protocol::wire::handshake::{
 };
 use ssm_agent::protocol::wire::job::{CommandId, Job, JobAck, JobReply, JobReplyAck};
 use ssm_agent::protocol::wire::local::{Answer, Request};
+use ssm_agent::protocol::wire::mds::{Messages, SendReply};
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
     decode_token_response, encode_token_response,
@@ -44,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("features", features),
     ("run_command", run_command),
     ("local", local),
+    ("mds", mds),
     ("smux_frame", smux_frame),
     ("smux_session", smux_session),
 ];
@@ -124,6 +126,22 @@ fn handshake(data: &[u8]) {
     }
     if let Ok(result) = serde_json::from_slice::<KmsEncryptionResult>(data) {
         let _ = result.ciphertext();
+    }
+}
+
+fn mds(data: &[u8]) {
+    if let Ok(reply) = SendReply::decode_kept(data) {
+        assert_eq!(SendReply::decode_kept(&reply.encode_kept()), Ok(reply));
+    }
+    if let Ok(messages) = serde_json::from_slice::<Messages>(data) {
+        for mail in &messages.messages {
+            let _ = (mail.is_complete(), mail.created_ms());
+        }
+        let again = serde_json::to_vec(&messages).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Messages>(&again).unwrap(),
+            messages
+        );
     }
 }
 

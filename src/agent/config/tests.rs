@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::agent::run_command::{FolderCleanUp, OutputCleanUp};
 
 #[test]
 fn empty_object_means_defaults_without_warnings() {
@@ -43,6 +44,29 @@ fn number_out_of_range_is_replaced_by_the_default_and_warned_of() {
     assert_eq!(
         warnings,
         ["Ssm.HealthFrequencyMinutes: 61 is not within 5 to 60, the default 5 is used"]
+    );
+}
+
+#[test]
+fn commands_are_polled_for_and_cleaned_up_as_the_reference_is_told_to() {
+    let (settings, warnings) = parse(
+        r#"{"Mds":{"Endpoint":"http://h:1","StopTimeoutMillis":15000},
+            "Ssm":{"PluginLocalOutputCleanup":"after-upload","OrchestrationDirectoryCleanup":"clean-success-failed"}}"#,
+    );
+
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(settings.endpoints.delivery, "http://h:1");
+    let commands = settings.commands;
+    assert_eq!(commands.delivery_timeout, Duration::from_secs(15));
+    assert_eq!(commands.output_clean_up, OutputCleanUp::AfterUpload);
+    assert_eq!(commands.folder_clean_up, FolderCleanUp::SuccessAndFailure);
+    let (settings, warnings) = parse(r#"{"Ssm":{"PluginLocalOutputCleanup":"never"}}"#);
+    assert_eq!(settings.commands.output_clean_up, OutputCleanUp::ByAge);
+    assert_eq!(
+        warnings,
+        [
+            "Ssm.PluginLocalOutputCleanup: \"never\" is none of default, after-execution, after-upload, the default \"default\" is used"
+        ]
     );
 }
 

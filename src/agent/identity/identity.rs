@@ -365,8 +365,7 @@ fn on_ec2(
     let (node_id, region) = (instance.id.clone(), instance.region.clone());
     let client = client(settings, tls, kind, &region)?;
     let state = settings.state.clone();
-    let (credentials, refresher) =
-        ec2::open(state, client.clone(), metadata.clone(), instance.clone());
+    let (credentials, refresher) = ec2::open(state, client.clone(), &metadata, instance.clone());
     info!(kind = kind.name(), %node_id, region, "this host has an identity");
     let identity = Identity {
         kind,

@@ -62,14 +62,15 @@ impl OutputSink {
         Self { client }
     }
 
-    /// Brings the streams of a step away; what fails is logged.
+    /// Brings the streams of a step away; what fails is logged. Returns whether S3 has them.
     pub(super) async fn bring(
         &self,
         config: &IoConfig,
         plugin: &str,
         step: &str,
         streams: &Streams,
-    ) {
+    ) -> bool {
+        let mut is_stored = !config.output_s3_bucket_name.is_empty();
         for (name, path) in [
             ("stdout", streams.output()),
             ("stderr", streams.error_output()),
@@ -81,7 +82,7 @@ impl OutputSink {
             if !config.output_s3_bucket_name.is_empty() {
                 let within = format!("{}/{}/{name}", without_colons(plugin), streams.name);
                 let storing = self.store(config, &within, &path, length);
-                tell("S3", name, timeout(PATIENCE, storing).await);
+                is_stored &= tell("S3", name, timeout(PATIENCE, storing).await);
             }
             if !config.cloud_watch_config.log_group_name.is_empty() {
                 let stream = log_stream(config, step, name);
@@ -89,6 +90,7 @@ impl OutputSink {
                 tell("CloudWatch Logs", name, timeout(PATIENCE, logging).await);
             }
         }
+        is_stored
     }
 
     async fn store(
@@ -175,7 +177,8 @@ fn tell(
     service: &str,
     stream: &str,
     brought: Result<Result<(), BringError>, tokio::time::error::Elapsed>,
-) {
+) -> bool {
+    let is_brought = matches!(brought, Ok(Ok(())));
     match brought {
         Ok(Ok(())) => debug!(service, stream, "output of a step is stored"),
         Ok(Err(error)) => {
@@ -190,6 +193,7 @@ fn tell(
             );
         }
     }
+    is_brought
 }
 
 fn log_stream(config: &IoConfig, step: &str, name: &str) -> LogStream {

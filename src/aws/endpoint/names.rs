@@ -5,12 +5,12 @@
 //! | none | all | `<service>.<region>.<domain>` |
 //! | dual-stack | all but S3 | `<service>.<region>.<dual-stack domain>` |
 //! | FIPS | all | `<service>-fips.<region>.<domain>` |
-//! | FIPS | ssm, ssmmessages, logs in GovCloud | the ordinary name, which is FIPS-validated there |
+//! | FIPS | ssm, ssmmessages, ec2messages, logs in GovCloud | the ordinary name, which is FIPS-validated there |
 //! | both | all but S3 | `<service>-fips.<region>.<dual-stack domain>` |
 //! | dual-stack, both | S3 | `s3.dualstack.<region>.<domain>`, `s3-fips.dualstack.<region>.<domain>` |
 //!
 //! They are those of the rules that the AWS SDKs have for `ssm`, `kms`, `logs` and `s3`; `ssmmessages`
-//! has no rules of its own and follows `ssm`.
+//! and `ec2messages` have no rules of their own and follow `ssm`.
 
 /// Which of a service's names is meant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ const FIPS_REGIONS: [&str; 6] = [
     "ca-west-1",
 ];
 /// Services whose ordinary names are FIPS-validated in GovCloud.
-const FIPS_IN_GOVCLOUD: [&str; 3] = ["ssm", "ssmmessages", "logs"];
+const FIPS_IN_GOVCLOUD: [&str; 4] = ["ssm", "ssmmessages", "ec2messages", "logs"];
 
 /// Whether AWS has FIPS endpoints of Systems Manager in `region`.
 pub(super) fn has_fips(region: &str) -> bool {

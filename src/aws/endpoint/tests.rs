@@ -124,6 +124,7 @@ fn overrides_apply_each_to_its_service() {
         messages_region: Some("us-east-2".into()),
         ssm: Some("http://127.0.0.1:8080".into()),
         kms: Some("http://127.0.0.1:8081".into()),
+        delivery: Some("http://127.0.0.1:8083".into()),
         logs: Some("http://127.0.0.1:8082".into()),
         ..Overrides::default()
     };
@@ -133,6 +134,7 @@ fn overrides_apply_each_to_its_service() {
     assert_eq!(endpoints.region, "us-east-1");
     assert_eq!(endpoints.kms.as_str(), "http://127.0.0.1:8081/");
     assert_eq!(endpoints.logs.as_str(), "http://127.0.0.1:8082/");
+    assert_eq!(endpoints.delivery.as_str(), "http://127.0.0.1:8083/");
     assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
     assert_eq!(endpoints.messages_region, "us-east-2");
     assert_eq!(

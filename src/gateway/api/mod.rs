@@ -2,16 +2,19 @@
 //!
 //! | path | who | where |
 //! |---|---|---|
-//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent` |
+//! | `POST /` | people, agents | `dispatch`, `ssm`, `agent`, `mds` |
 //! | `/v1/control-channel`, `/v1/data-channel` | agents, clients | [`mgs`] |
 //! | `/v1/recordings` | agents, people | `recordings` |
+//! | `/v1/attachments` | whoever has the URL | `attachments` |
 
 pub mod mgs;
 pub mod signature;
 
 mod agent;
 mod answer;
+mod attachments;
 mod dispatch;
+mod mds;
 mod panics;
 mod recordings;
 mod ssm;
@@ -23,6 +26,7 @@ use axum::middleware;
 use axum::routing::post;
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway::attachments::Attachments;
 use crate::gateway::broker::Broker;
 use crate::gateway::recordings::Recordings;
 use crate::gateway::store::Store;
@@ -38,6 +42,8 @@ pub struct ApiState {
     pub broker: Broker,
     /// Records of sessions that agents upload.
     pub recordings: Recordings,
+    /// Files of packages.
+    pub attachments: Attachments,
     /// Checks signatures.
     pub verifier: Verifier,
     /// Cancelled when the gateway stops: ends long polls.
@@ -57,6 +63,7 @@ pub fn router(state: ApiState) -> axum::Router {
         .route("/", post(dispatch::handle))
         .with_state(state.clone())
         .merge(recordings::routes(state.clone()))
+        .merge(attachments::routes(state.clone()))
         .merge(mgs::routes(state))
         .layer(middleware::from_fn(panics::catch))
 }

@@ -13,6 +13,8 @@
 )]
 
 mod agent;
+mod bucket;
+mod commands;
 mod echo;
 mod many;
 mod output;
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
         }
         if "ports".contains(&filter) {
             ports::measure(&mut report).await;
+        }
+        if "commands".contains(&filter) {
+            commands::measure(&mut report).await;
         }
         if "many".contains(&filter) {
             many::measure(&mut report).await;

@@ -122,7 +122,7 @@ impl Search {
 
     fn look_at_clock(&mut self) -> Result<(), GatherError> {
         self.entries += 1;
-        if self.entries % BETWEEN_LOOKS == 0 && Instant::now() > self.until {
+        if self.entries.is_multiple_of(BETWEEN_LOOKS) && Instant::now() > self.until {
             return Err(GatherError::Slow(PATIENCE.as_secs()));
         }
         Ok(())

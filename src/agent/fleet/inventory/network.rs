@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{SockaddrIn, SockaddrIn6};
+use nix::sys::socket::{LinkAddr, SockaddrIn, SockaddrIn6};
 
 use super::error::GatherError;
 use super::item::{Item, Row};
@@ -51,7 +51,7 @@ fn note(interface: &mut Interface, address: &InterfaceAddress) {
     let Some(address) = address.address else {
         return;
     };
-    if let Some(mac) = address.as_link_addr().and_then(|link| link.addr()) {
+    if let Some(mac) = address.as_link_addr().and_then(LinkAddr::addr) {
         // Tunnels have a link without an address.
         if mac != [0; 6] {
             interface.mac = mac.map(|byte| format!("{byte:02x}")).join(":");

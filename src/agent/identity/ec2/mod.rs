@@ -106,7 +106,7 @@ pub(super) struct InstanceProvider {
 pub(super) fn open(
     state: PathBuf,
     client: Client,
-    metadata: Metadata,
+    metadata: &Metadata,
     instance: Instance,
 ) -> (Refreshed, Refresher<InstanceProvider>) {
     let provider = InstanceProvider {

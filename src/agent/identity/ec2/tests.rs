@@ -250,7 +250,7 @@ impl World {
             ..Instance::default()
         };
         let client = server.client_with(NoCredentials);
-        let (source, refresher) = open(state.path().to_owned(), client, metadata, instance);
+        let (source, refresher) = open(state.path().to_owned(), client, &metadata, instance);
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(refresher.run(cancel.clone()));

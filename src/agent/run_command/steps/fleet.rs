@@ -5,24 +5,17 @@
 
 mod inputs;
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{Ended, Streams, Task, without_colons};
+use super::{Ended, Task};
 use crate::agent::fleet::inventory::{Gathered, Inventory};
-use crate::protocol::wire::command::Status;
-use crate::runtime::atomic_file;
 
 const INVENTORY: &str = "aws:softwareInventory";
 const REFRESH: &str = "aws:refreshAssociation";
 
 /// The folder of inventory in the node's.
 const FOLDER: &str = "inventory";
-const FILE_MODE: u32 = 0o600;
 
 const SENT: &str = "Inventory policy has been successfully applied and collected inventory data has been uploaded to SSM";
 const NOTHING: &str = "Inventory policy has been successfully applied but there is no inventory data to upload to SSM";
@@ -42,20 +35,11 @@ pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
     } else {
         refresh(&task)
     };
-    let (status, code, output, error_output) = match done {
-        Ok(text) => (Status::Success, 0, text, String::new()),
-        Err(text) => (Status::Failed, 1, String::new(), text),
+    let ended = match done {
+        Ok(text) => Ended::succeeded(text),
+        Err(text) => Ended::failed(text),
     };
-    let streams = write(&task, &output, &error_output)
-        .inspect_err(|error| warn!(%error, "the output of a step is not written to files"))
-        .ok();
-    Ended {
-        status,
-        code,
-        output,
-        error_output,
-        streams,
-    }
+    ended.with_streams(&task).await
 }
 
 async fn gather(task: &Task<'_>) -> Result<String, String> {
@@ -89,34 +73,6 @@ fn refresh(task: &Task<'_>) -> Result<String, String> {
     info!(command = %task.command, associations = ?ids, "associations are to be applied now");
     task.settings.refresh.send_modify(|wanted| wanted.add(ids));
     Ok(text)
-}
-
-/// The files with what a step says, in the reference's places.
-fn write(task: &Task<'_>, output: &str, error_output: &str) -> io::Result<Streams> {
-    let name = if task.id == task.plugin {
-        // Where the schema has no steps the folder is that of the set of properties.
-        without_colons(&inputs::id(task.properties))
-    } else {
-        task.id.to_owned()
-    };
-    let streams = Streams {
-        folder: task.folder.join(without_colons(task.plugin)).join(&name),
-        name,
-    };
-    atomic_file::create_private_dir(&streams.folder)?;
-    let put = |path: &Path, text: &str| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        atomic_file::write(path, text.as_bytes(), FILE_MODE)
-    };
-    put(&streams.output(), output)?;
-    put(&streams.error_output(), error_output)?;
-    // What an earlier run left there is another's.
-    if error_output.is_empty() {
-        let _ = fs::remove_file(streams.error_output());
-    }
-    Ok(streams)
 }
 
 #[cfg(test)]

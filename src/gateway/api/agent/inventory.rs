@@ -88,7 +88,7 @@ fn check(item: Item) -> Result<NewItem, ApiError> {
     let capture_time = required("captureTime", item.capture_time)?;
     length("captureTime", &capture_time, 1..=40)?;
     length("contentHash", &item.content_hash, 0..=256)?;
-    let content = item.content.map(rows).transpose()?;
+    let content = item.content.as_deref().map(rows).transpose()?;
     Ok(NewItem {
         type_name,
         schema_version,
@@ -99,7 +99,7 @@ fn check(item: Item) -> Result<NewItem, ApiError> {
 }
 
 /// Rows of attributes whose values are texts, as JSON.
-fn rows(rows: Vec<Map<String, Value>>) -> Result<String, ApiError> {
+fn rows(rows: &[Map<String, Value>]) -> Result<String, ApiError> {
     let is_row =
         |row: &Map<String, Value>| row.len() <= ATTRIBUTES && row.values().all(Value::is_string);
     if rows.len() > ROWS || !rows.iter().all(is_row) {
@@ -108,5 +108,5 @@ fn rows(rows: Vec<Map<String, Value>>) -> Result<String, ApiError> {
             "One or more content items is not valid.",
         ));
     }
-    serde_json::to_string(&rows).map_err(|error| ApiError::internal(&error))
+    serde_json::to_string(rows).map_err(|error| ApiError::internal(&error))
 }

@@ -3,7 +3,7 @@
 
 mod activations;
 mod commands;
-mod documents;
+pub(super) mod documents;
 mod inventory;
 mod node_filter;
 mod nodes;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::super::document::{is_folder_name, member};
+use super::super::super::document::member;
 use crate::agent::fleet::inventory::Wanted;
 
 /// The word that turns a gatherer on, in exactly that spelling.
@@ -40,19 +40,6 @@ pub(super) fn associations(properties: &Value) -> Result<Vec<String>, String> {
     let ids = list.iter().map(|id| id.as_str().map(str::to_owned));
     let ids: Vec<String> = ids.collect::<Option<_>>().ok_or_else(wrong)?;
     Ok(if ids == [""] { Vec::new() } else { ids })
-}
-
-/// The name of a set of properties; empty if it has none that can be a folder's.
-pub(super) fn id(properties: &Value) -> String {
-    let id = properties
-        .as_object()
-        .and_then(|members| member(members, "id"));
-    let id = id.and_then(Value::as_str).unwrap_or_default();
-    if is_folder_name(id) {
-        id.to_owned()
-    } else {
-        String::new()
-    }
 }
 
 fn members(properties: &Value) -> Result<&Map<String, Value>, String> {

@@ -1,3 +1,5 @@
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::super::Begun;
@@ -6,6 +8,7 @@ use crate::agent::audit::AuditLog;
 use crate::agent::run_command::Services;
 use crate::agent::run_command::settings::Settings;
 use crate::aws::tests::server::{Reply, TestServer};
+use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::CommandId;
 
 struct World {
@@ -36,6 +39,9 @@ impl World {
             services: &self.services,
             command: &self.command,
             folder: &self.root.path().join("command"),
+            boot_id: "boot",
+            within: "",
+            depth: 0,
             plugin,
             id,
             properties: &properties,
@@ -113,6 +119,9 @@ async fn cancelled_step_gathers_nothing() {
         services: &world.services,
         command: &world.command,
         folder: world.root.path(),
+        boot_id: "boot",
+        within: "",
+        depth: 0,
         plugin: INVENTORY,
         id: "gather",
         properties: &properties,
@@ -134,7 +143,7 @@ async fn associations_are_noted_and_told_at_once() {
         .run(REFRESH, "refresh", json!({"associationIds": ["a", "b"]}))
         .await;
     let ids = noted.borrow_and_update().clone();
-    let all = world.run(REFRESH, REFRESH, json!({"id": "0.aws:x"})).await;
+    let all = world.run(REFRESH, REFRESH, json!({})).await;
 
     assert_eq!(
         some.output,
@@ -148,5 +157,6 @@ async fn associations_are_noted_and_told_at_once() {
     );
     assert!(noted.borrow_and_update().all);
     let folder = world.root.path().join("command/awsrefreshAssociation");
-    assert!(folder.join("0.awsx/stdout").exists());
+    assert!(folder.join("refresh/stdout").exists());
+    assert!(folder.join("awsrefreshAssociation/stdout").exists());
 }

@@ -1,5 +1,5 @@
-//! One HTTP exchange with a service, over the agent's proxies and TLS, of which only the status and the
-//! date matter.
+//! One HTTP exchange with a service, over the agent's proxies and TLS, of which the status, the date and a
+//! body up to a limit matter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{DATE, HOST, HeaderMap, USER_AGENT};
 use http::{Method, Request};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use jiff::fmt::rfc2822;
@@ -16,6 +16,9 @@ use url::{Position, Url};
 use crate::runtime::proxy;
 use crate::transport::DialError;
 use crate::transport::websocket;
+
+/// Longest body that is read of an answer that is a line: instance metadata.
+pub(super) const LINE: usize = 4 << 10;
 
 /// What came back.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Answer {
     pub(super) local: SystemTime,
     /// How long it took.
     pub(super) took: Duration,
+    /// The body, of an answer that is a success; empty if it is longer than the limit.
+    pub(super) body: String,
 }
 
 /// Why nothing came back.
@@ -65,15 +70,17 @@ impl ProbeError {
     }
 }
 
-/// Sends a request without a body to `url`.
+/// Sends a request without a body to `url`, and reads a body of at most `limit` bytes.
 ///
 /// # Errors
 /// [`ProbeError`].
 pub(super) async fn exchange(
     method: Method,
     url: &Url,
+    headers: &[(&'static str, &str)],
     tls: &Arc<rustls::ClientConfig>,
     proxies: &proxy::Settings,
+    limit: usize,
 ) -> Result<Answer, ProbeError> {
     let started = Instant::now();
     let stream = websocket::connect(url, tls, proxies).await?;
@@ -81,23 +88,36 @@ pub(super) async fn exchange(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(&url[Position::BeforePath..Position::AfterQuery])
         .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
-        .header(USER_AGENT, concat!("ssm-cli/", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, concat!("ssm-cli/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
         .body(Empty::<Bytes>::new())
         .map_err(|error| ProbeError::Http(error.into()))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
-        let (parts, _) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let local = SystemTime::now();
         let took = started.elapsed();
+        let body = match parts.status.is_success() {
+            true => Limited::new(body, limit)
+                .collect()
+                .await
+                .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+                .unwrap_or_default(),
+            false => String::new(),
+        };
         Ok(Answer {
             status: parts.status.as_u16(),
             date: date_of(&parts.headers),
             local,
             took,
+            body,
         })
     };
     tokio::pin!(answer);
