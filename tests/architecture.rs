@@ -36,12 +36,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "agent::run_command",
         &[
             "agent::audit",
+            // A step is one of the ways to gather inventory.
+            "agent::fleet",
             "agent::parameter_store",
             "aws",
             "protocol::wire",
             "runtime",
         ],
     ),
+    ("agent::fleet", &["aws", "protocol::wire", "runtime"]),
     (
         "agent::session",
         &[

@@ -16,7 +16,7 @@ use super::args::{Cli, Command, Places, Register, translate_legacy};
 use super::config::{self, Settings};
 use super::daemon::{self, Keeping, Start};
 use super::host::login;
-use super::identity::{Vault, registration};
+use super::identity::{self, Vault, registration};
 use super::keeper::{self, Program};
 use super::{carrier, setup, verify_recording};
 use crate::aws::{Activation, Secret};
@@ -24,6 +24,8 @@ use crate::runtime::cause::in_one_line;
 use crate::runtime::exit::{self, Hint};
 use crate::runtime::{lifecycle, logging, memory, systemd};
 
+/// The region whose endpoints are checked where the node's is not known; it has every sort of them.
+const ANY_REGION: &str = "us-east-1";
 /// Tasks that run before sockets and terminals are looked at again: few, so that a key typed into one
 /// session does not wait for long behind the bulk output of another.
 const EVENT_INTERVAL: u32 = 8;
@@ -238,8 +240,10 @@ fn keeper_program(places: &Places, logging: &logging::Options) -> anyhow::Result
 
 fn check_config(places: &Places, settings: &Settings, warnings: &[String]) -> anyhow::Result<()> {
     setup::tls(settings).context("SsmAgent.CaFile cannot be used")?;
+    let identity = setup::identity(settings, &places.state);
+    let region = identity::known_region(&identity).unwrap_or_else(|| ANY_REGION.to_owned());
     setup::overrides(settings)
-        .resolve("us-east-1")
+        .resolve(&region)
         .context("the endpoints cannot be used")?;
     for warning in warnings {
         println!("warning: {warning}");

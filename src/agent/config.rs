@@ -104,6 +104,11 @@ pub struct EndpointSettings {
     pub region: String,
     /// `Agent.ServiceDomain`.
     pub service_domain: String,
+    /// `SsmAgent.Endpoints.UseFips`; without a word of it, what the environment says.
+    pub use_fips: Option<bool>,
+    /// `SsmAgent.Endpoints.UseDualStack`, or the reference's `Agent.UseDualStackEndpoint` if that is
+    /// true; without a word of it, what the environment says.
+    pub use_dual_stack: Option<bool>,
 }
 
 /// A way to know who the agent is.
@@ -124,6 +129,9 @@ pub enum IdentityKind {
 pub struct IdentitySettings {
     /// The order in which identities are tried.
     pub order: Vec<IdentityKind>,
+    /// `Ec2SystemInfoDetectionResponse`: whether this is an EC2 instance, in place of what its
+    /// firmware says.
+    pub is_instance: Option<bool>,
     /// Entries of `CustomIdentities` that have an id and a region.
     pub custom: Vec<CustomIdentity>,
 }
@@ -283,6 +291,9 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     let mut identity = root.section("Identity")?;
     let mut own = root.section("SsmAgent")?;
     let (transcript, uploads) = read_transcript(&mut ssm, &mut own)?;
+    let mut endpoints = own.section("Endpoints")?;
+    // The reference's templates have the key with its default, which is no decision.
+    let references_dual_stack = agent.boolean("UseDualStackEndpoint", false)?;
     let settings = Settings {
         profile: Profile {
             share_credentials: profile.boolean("ShareCreds", true)?,
@@ -299,6 +310,10 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
             messages_region: mgs.text("Region")?,
             region: agent.text("Region")?,
             service_domain: agent.text("ServiceDomain")?,
+            use_fips: endpoints.optional_boolean("UseFips")?,
+            use_dual_stack: endpoints
+                .optional_boolean("UseDualStack")?
+                .or(references_dual_stack.then_some(true)),
         },
         identity: read_identity(&mut identity)?,
         health_interval: minutes(ssm.number("HealthFrequencyMinutes", HEALTH_MINUTES, 5..=60)?),
@@ -313,8 +328,8 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     ssm.known(&known::SSM)?;
     mgs.known(&known::MGS)?;
     agent.known(&known::AGENT)?;
-    identity.known(&known::IDENTITY)?;
     s3.known(&known::S3)?;
+    own.absorb(endpoints);
     for section in [profile, ssm, mds, mgs, kms, s3, agent, identity, own] {
         root.absorb(section);
     }
@@ -345,6 +360,17 @@ fn read_identity(section: &mut Section) -> Result<IdentitySettings, ConfigError>
     if order.is_empty() {
         order = DEFAULT_ORDER.to_vec();
     }
+    let is_instance = match section.text("Ec2SystemInfoDetectionResponse")?.as_str() {
+        "" => None,
+        "true" => Some(true),
+        "false" => Some(false),
+        other => {
+            section.warn(format!(
+                "Identity.Ec2SystemInfoDetectionResponse: {other:?} is neither \"true\" nor \"false\", the firmware is asked"
+            ));
+            None
+        }
+    };
     let mut custom = Vec::new();
     for mut entry in section.sections("CustomIdentities")? {
         let (instance_id, region) = (entry.text("InstanceID")?, entry.text("Region")?);
@@ -366,7 +392,11 @@ fn read_identity(section: &mut Section) -> Result<IdentitySettings, ConfigError>
         }
         section.absorb(entry);
     }
-    Ok(IdentitySettings { order, custom })
+    Ok(IdentitySettings {
+        order,
+        is_instance,
+        custom,
+    })
 }
 
 fn read_session(

@@ -17,6 +17,7 @@ use super::carrier::{Carrier, Node, Places, task_complete};
 use super::config::Settings;
 use super::control::{self, Outbox, Status};
 use super::keeper::{self, Program, Sessions};
+use super::run_command::Refresh;
 use super::session::Outcome;
 use super::status::{Showing, View};
 use super::transcript::Uploads;
@@ -70,11 +71,12 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     let started = status::now();
     // Sessions report on the control channel to the very end, so it stops after them.
     let channel_cancel = CancellationToken::new();
-    let opened = identity::open(
-        &setup::identity(&settings, &places.state),
-        &tls,
-        channel_cancel.clone(),
-    );
+    let wanted = setup::identity(&settings, &places.state);
+    let opened = identity::open(&wanted, &tls, channel_cancel.clone());
+    let opened = cancel.run_until_cancelled(opened).await;
+    let Some(opened) = opened else {
+        return Ok(());
+    };
     let (identity, upkeep) = opened.map_err(|error| {
         let hint = error.hint();
         Hint::with(error, hint)
@@ -111,6 +113,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
     }
     tasks.spawn(health::run(
         node_id.clone(),
+        setup::zone(&identity),
         settings.health_interval,
         client.clone(),
         way_seen,
@@ -173,6 +176,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         Arc::new(move |request| view.answer(&request)),
         channel_cancel.clone(),
     ));
+    tasks.spawn(follow_refreshes(commands.refresh.clone(), cancel.clone()));
     let gateway = run_command::Channels {
         jobs: handle.jobs,
         answers: handle.answers,
@@ -274,6 +278,22 @@ async fn follow_status(mut status: watch::Receiver<Status>, cancel: Cancellation
         };
         if changed.is_err() {
             return;
+        }
+    }
+}
+
+/// Takes the associations that commands want to be applied. Those who apply them will stand here.
+async fn follow_refreshes(wanted: watch::Sender<Refresh>, cancel: CancellationToken) {
+    let mut changes = wanted.subscribe();
+    while let Some(Ok(())) = cancel.run_until_cancelled(changes.changed()).await {
+        let mut taken = Refresh::default();
+        // Taking is no news.
+        wanted.send_if_modified(|wanted| {
+            taken = std::mem::take(wanted);
+            false
+        });
+        if taken != Refresh::default() {
+            info!(all = taken.all, some = ?taken.some, "no associations are applied, as this version has none");
         }
     }
 }

@@ -27,7 +27,8 @@ use crate::aws::{CallError, Client};
 use crate::runtime::backoff::Backoff;
 
 pub use platform::Platform;
-use report::{Report, ShortReport};
+use report::Report;
+pub use report::Zone;
 
 const OPERATION: &str = "UpdateInstanceInformation";
 /// First wait after a failed report.
@@ -41,6 +42,7 @@ struct Answer {}
 /// Reports for the node until `cancel`. `way` tells by which way it gets its commands.
 pub async fn run(
     node_id: String,
+    zone: Zone,
     interval: Duration,
     client: Client,
     way: watch::Receiver<Way>,
@@ -49,6 +51,7 @@ pub async fn run(
     let reporter = Reporter {
         interval,
         node_id,
+        zone,
         client,
         way,
         first_wait: FIRST_WAIT,
@@ -59,6 +62,7 @@ pub async fn run(
 struct Reporter {
     interval: Duration,
     node_id: String,
+    zone: Zone,
     client: Client,
     /// Seen as the last report said it.
     way: watch::Receiver<Way>,
@@ -105,18 +109,15 @@ impl Reporter {
     }
 
     async fn send(&mut self, form: Form) -> Result<(), CallError> {
-        let Answer {} = match form {
-            Form::Short => {
-                let report = ShortReport::new(&self.node_id);
-                self.client.ssm(OPERATION, &report).await?
-            }
+        match form {
+            Form::Short => self.client.report_presence(&self.node_id).await,
             Form::Full => {
                 let way = self.way.borrow_and_update().name();
-                let report = Report::gather(&self.node_id, way).await;
-                self.client.ssm(OPERATION, &report).await?
+                let report = Report::gather(&self.node_id, &self.zone, way).await;
+                let Answer {} = self.client.ssm(OPERATION, &report).await?;
+                Ok(())
             }
-        };
-        Ok(())
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod daemon;
+pub mod fleet;
 pub mod health;
 pub mod host;
 pub mod identity;

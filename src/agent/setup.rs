@@ -11,14 +11,15 @@ use super::audit;
 use super::config::{
     DefaultUser, IdentityKind, RecordPolicy, RecordingFormat, SessionSettings, Settings,
 };
-use super::health::Platform;
+use super::health::{Platform, Zone};
 use super::host::control_group::Delegated;
 use super::host::users::Sudo;
 use super::identity::{self, Identity, share};
 use super::run_command;
 use super::session::{self, DenyList, ShellUser};
 use super::transcript::{self, Destination, Policy};
-use crate::aws::Overrides;
+use crate::aws::metadata::{Patience, Places};
+use crate::aws::{Overrides, Variant};
 use crate::protocol::channel::Window;
 use crate::runtime::{limits, tls};
 use crate::transport::KeySource;
@@ -29,6 +30,10 @@ const RECORDINGS: &str = "sessions";
 const SPOOL: &str = "spool";
 /// The audit log in the log folder, unless the configuration names another.
 const AUDIT_LOG: &str = "audit.log";
+
+/// The variables by which the AWS tools are told which endpoints to use.
+const FIPS_VARIABLE: &str = "AWS_USE_FIPS_ENDPOINT";
+const DUAL_STACK_VARIABLE: &str = "AWS_USE_DUALSTACK_ENDPOINT";
 
 /// The TLS configuration for every connection to the service.
 ///
@@ -41,9 +46,16 @@ pub fn tls(settings: &Settings) -> io::Result<Arc<rustls::ClientConfig>> {
     }
 }
 
-/// Endpoints as the configuration overrides them.
+/// Endpoints as configuration and environment override them.
 pub fn overrides(settings: &Settings) -> Overrides {
+    overrides_in(settings, |name| std::env::var(name).ok())
+}
+
+/// Endpoints as the configuration overrides them, and an environment of which `lookup` knows the
+/// variables. What the configuration says comes first.
+pub fn overrides_in(settings: &Settings, lookup: impl Fn(&str) -> Option<String>) -> Overrides {
     let endpoints = &settings.endpoints;
+    let is_set = |name| lookup(name).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     Overrides {
         service_domain: given(&endpoints.service_domain),
@@ -55,11 +67,26 @@ pub fn overrides(settings: &Settings) -> Overrides {
         s3: given(&endpoints.s3),
         messages_region: given(&endpoints.messages_region),
         messages: given(&endpoints.messages),
+        variant: Variant {
+            fips: endpoints.use_fips.unwrap_or_else(|| is_set(FIPS_VARIABLE)),
+            dual_stack: endpoints
+                .use_dual_stack
+                .unwrap_or_else(|| is_set(DUAL_STACK_VARIABLE)),
+        },
     }
 }
 
 /// What the choice of an identity depends on.
 pub fn identity(settings: &Settings, state: &Path) -> identity::Settings {
+    identity_in(settings, state, |name| std::env::var(name).ok())
+}
+
+/// What the choice of an identity depends on in an environment of which `lookup` knows the variables.
+pub fn identity_in(
+    settings: &Settings,
+    state: &Path,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> identity::Settings {
     let profile = &settings.profile;
     let order = settings.identity.order.iter().map(|kind| match kind {
         IdentityKind::OnPrem => identity::Kind::OnPrem,
@@ -86,10 +113,23 @@ pub fn identity(settings: &Settings, state: &Path) -> identity::Settings {
         state: state.to_owned(),
         order: order.collect(),
         custom: custom.collect(),
-        overrides: overrides(settings),
+        ec2: identity::ec2::Settings {
+            places: Places::from_lookup(&lookup),
+            is_instance: settings.identity.is_instance,
+        },
+        overrides: overrides_in(settings, lookup),
         share: share.filter(|_| profile.share_credentials),
         rotate_key_after: (days > 0).then(|| SignedDuration::from_hours(24 * days)),
     }
+}
+
+/// Where the node is, as reports tell.
+pub fn zone(node: &Identity) -> Zone {
+    let instance = node.instance();
+    instance.map_or_else(Zone::default, |instance| Zone {
+        name: instance.availability_zone.clone(),
+        id: instance.availability_zone_id.clone(),
+    })
 }
 
 /// How sessions run on `node_id`; `program` takes the login step, `keys` decrypts data keys.
@@ -172,6 +212,9 @@ pub fn commands(
         folder_clean_up: own.folder_clean_up,
         open_files,
         in_container: settings.in_container,
+        metadata: node
+            .metadata()
+            .map(|metadata| metadata.with_patience(Patience::CERTAIN)),
         ..run_command::Settings::new(state.join(node.short_id()), node.node_id())
     }
 }
@@ -269,4 +312,42 @@ fn credentials_file() -> Option<PathBuf> {
         });
         home.map(|home| home.join(".aws/credentials"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::config;
+
+    fn settings(text: &str) -> Settings {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        std::fs::write(&path, text).unwrap();
+        config::load(&path).unwrap().0
+    }
+
+    fn variant(text: &str, variables: &[&str]) -> (bool, bool) {
+        let lookup = |name: &str| variables.contains(&name).then(|| "TRUE".to_owned());
+        let variant = overrides_in(&settings(text), lookup).variant;
+        (variant.fips, variant.dual_stack)
+    }
+
+    #[test]
+    fn configuration_decides_on_endpoints_before_the_environment() {
+        let both = [FIPS_VARIABLE, DUAL_STACK_VARIABLE];
+        let ours = r#"{"SsmAgent":{"Endpoints":{"UseFips":false,"UseDualStack":true}}}"#;
+
+        assert_eq!(variant("{}", &[]), (false, false));
+        assert_eq!(variant("{}", &both), (true, true));
+        assert_eq!(variant(ours, &[FIPS_VARIABLE]), (false, true));
+    }
+
+    #[test]
+    fn dual_stack_key_of_the_reference_counts_when_it_is_true() {
+        let on = r#"{"Agent":{"UseDualStackEndpoint":true}}"#;
+        let off = r#"{"Agent":{"UseDualStackEndpoint":false}}"#;
+
+        assert_eq!(variant(on, &[]), (false, true));
+        assert_eq!(variant(off, &[DUAL_STACK_VARIABLE]), (false, true));
+    }
 }

@@ -4,17 +4,18 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::BehaviorVersion;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::default_provider::region::DefaultRegionChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_types::service_config::ServiceConfigKey;
 use tokio::sync::OnceCell;
 use tracing::debug;
 
+use super::Variant;
 use super::credentials::{CredentialError, CredentialFuture, CredentialSource, Credentials};
 
 /// Temporary credentials are asked for again this long before they expire.
@@ -124,13 +125,7 @@ pub async fn service_endpoint(
     profile: Option<&str>,
     region: &str,
 ) -> Option<String> {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(aws_config::Region::new(region.to_owned()))
-        .no_credentials();
-    if let Some(profile) = profile {
-        loader = loader.profile_name(profile);
-    }
-    let config = loader.load().await;
+    let config = load(profile, region).await;
     let key = ServiceConfigKey::builder()
         .service_id(service)
         .env("AWS_ENDPOINT_URL")
@@ -138,6 +133,26 @@ pub async fn service_endpoint(
         .build()
         .ok()?;
     config.service_config()?.load_config(key)
+}
+
+/// The variant of endpoints that environment (`AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`) or
+/// profile ask for, as the AWS tools read them.
+pub async fn endpoint_variant(profile: Option<&str>, region: &str) -> Variant {
+    let config = load(profile, region).await;
+    Variant {
+        fips: config.use_fips().unwrap_or(false),
+        dual_stack: config.use_dual_stack().unwrap_or(false),
+    }
+}
+
+async fn load(profile: Option<&str>, region: &str) -> SdkConfig {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(aws_config::Region::new(region.to_owned()))
+        .no_credentials();
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    loader.load().await
 }
 
 fn explain(error: CredentialsError) -> CredentialError {

@@ -25,7 +25,9 @@ use super::error::CallError;
 use super::http::{Route, Routes};
 use super::node_key::NodeKey;
 use super::retry::{Attempts, Verdict};
-use super::signer::{Parts, Scope, SignError, sign_with_credentials, sign_with_node_key};
+use super::signer::{
+    Parts, Scope, SignError, sign_with_credentials, sign_with_node_key, with_key_proof,
+};
 use super::skew::Skew;
 use crate::runtime::proxy;
 
@@ -107,6 +109,8 @@ pub(super) enum Authority<'a> {
     Nobody,
     Credentials,
     Node(NodeSigner<'a>),
+    /// The credentials, and a key that proves itself beside them.
+    CredentialsAndKey(&'a NodeKey),
 }
 
 impl Client {
@@ -219,6 +223,21 @@ impl Client {
     ) -> Result<R, CallError> {
         let draft = self.json_draft(Service::Ssm, "AmazonSSM", operation, request)?;
         self.json_call(draft, Authority::Node(node)).await
+    }
+
+    /// A call to Systems Manager that is signed with credentials and, over that signature, with `key`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ssm_with_key<Q: Serialize, R: DeserializeOwned>(
+        &self,
+        operation: &str,
+        request: &Q,
+        key: &NodeKey,
+    ) -> Result<R, CallError> {
+        let draft = self.json_draft(Service::Ssm, "AmazonSSM", operation, request)?;
+        self.json_call(draft, Authority::CredentialsAndKey(key))
+            .await
     }
 
     /// A signed AWS JSON 1.1 call to KMS. Retried like one to Systems Manager.
@@ -461,14 +480,20 @@ impl Client {
         };
         let signed = match authority {
             Authority::Nobody => Ok(HeaderMap::new()),
-            Authority::Credentials => {
+            Authority::Credentials | Authority::CredentialsAndKey(_) => {
                 let credentials = self.credentials.credentials().await;
                 let credentials = credentials.map_err(|cause| CallError::Credentials {
                     operation: operation.to_owned(),
                     cause,
                 })?;
                 // Getting credentials may have taken a while and corrected the clock.
-                sign_with_credentials(parts, scope(self.now()), &credentials)
+                let signed = sign_with_credentials(parts, scope(self.now()), &credentials);
+                match authority {
+                    Authority::CredentialsAndKey(key) => {
+                        signed.and_then(|headers| with_key_proof(headers, key))
+                    }
+                    Authority::Nobody | Authority::Credentials | Authority::Node(_) => signed,
+                }
             }
             Authority::Node(node) => {
                 sign_with_node_key(parts, scope(self.now()), node.node_id, node.key)

@@ -1,22 +1,13 @@
-//! Where the services of a region are: partitions, and the overrides that a configuration names.
+//! Where the services of a region are, and the overrides that a configuration names.
+
+mod names;
 
 use url::{Host, Url};
 
+pub use names::Variant;
+
 /// Longest region name.
 const MAX_REGION: usize = 100;
-
-/// Domain of a region that no prefix of [`PARTITIONS`] matches.
-const DEFAULT_DOMAIN: &str = "amazonaws.com";
-
-/// Region prefix and the domain of its services.
-const PARTITIONS: [(&str, &str); 6] = [
-    ("cn-", "amazonaws.com.cn"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("us-isob-", "sc2s.sgov.gov"),
-    ("us-isof-", "csp.hci.ic.gov"),
-    ("eu-isoe-", "cloud.adc-e.uk"),
-    ("eusc-de-", "amazonaws.eu"),
-];
 
 /// Where calls go, and the regions that they are signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +35,17 @@ pub struct Endpoints {
 pub struct S3Endpoint {
     /// Base of S3 in the region of the agent, or the configured endpoint, `http` or `https`.
     pub url: Url,
-    /// Domain of S3 in every region; absent if an endpoint is configured, which all buckets are at.
-    pub domain: Option<String>,
+    /// The names of S3 in every region; absent if an endpoint is configured, which all buckets are at.
+    pub names: Option<S3Names>,
+}
+
+/// The names of S3, `<label>.<region>.<domain>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Names {
+    /// What stands before the region.
+    pub label: &'static str,
+    /// What stands after it.
+    pub domain: String,
 }
 
 /// Why an endpoint cannot be used.
@@ -65,6 +65,26 @@ pub enum EndpointError {
         /// What is wrong with it.
         reason: String,
     },
+    /// FIPS endpoints are wanted where AWS has none.
+    #[error(
+        "AWS has no FIPS endpoint of {service} in {region}: name its endpoint in the configuration, or want none"
+    )]
+    NoFips {
+        /// The service.
+        service: &'static str,
+        /// The region.
+        region: String,
+    },
+    /// FIPS endpoints are wanted of a domain that is not AWS's.
+    #[error(
+        "there are no FIPS endpoints of {service} under the service domain {domain:?}: name its endpoint in the configuration, or want none"
+    )]
+    NoFipsDomain {
+        /// The service.
+        service: &'static str,
+        /// The domain.
+        domain: String,
+    },
 }
 
 impl Endpoints {
@@ -73,13 +93,41 @@ impl Endpoints {
     /// # Errors
     /// [`EndpointError::Region`] or [`EndpointError::ServiceDomain`].
     pub fn for_region(region: &str, service_domain: Option<&str>) -> Result<Self, EndpointError> {
+        Self::of(region, service_domain, Variant::default())
+    }
+
+    /// The endpoints of `region` of that variant. A domain of one's own has no variants.
+    ///
+    /// # Errors
+    /// [`EndpointError::Region`] or [`EndpointError::ServiceDomain`].
+    pub fn of(
+        region: &str,
+        service_domain: Option<&str>,
+        variant: Variant,
+    ) -> Result<Self, EndpointError> {
         check_region(region)?;
-        let domain = service_domain.map_or_else(|| domain_of(region), |domain| domain.trim());
+        let service_domain = service_domain.map(str::trim);
         let url = |service: &str| {
-            Url::parse(&format!("https://{service}.{region}.{domain}/"))
+            let host = match service_domain {
+                Some(domain) => format!("{service}.{region}.{domain}"),
+                None => names::host(service, region, variant),
+            };
+            Url::parse(&format!("https://{host}/"))
                 .ok()
-                .filter(|url| is_bare(url) && !domain.is_empty())
-                .ok_or_else(|| EndpointError::ServiceDomain(domain.to_owned()))
+                .filter(|url| is_bare(url) && service_domain != Some(""))
+                .ok_or_else(|| {
+                    EndpointError::ServiceDomain(service_domain.unwrap_or(&host).to_owned())
+                })
+        };
+        let s3_names = match service_domain {
+            Some(domain) => S3Names {
+                label: names::s3_label(Variant::default()),
+                domain: domain.to_owned(),
+            },
+            None => S3Names {
+                label: names::s3_label(variant),
+                domain: names::domain(region).to_owned(),
+            },
         };
         Ok(Self {
             region: region.to_owned(),
@@ -87,7 +135,7 @@ impl Endpoints {
             logs: url("logs")?,
             s3: S3Endpoint {
                 url: url("s3")?,
-                domain: Some(domain.to_owned()),
+                names: Some(s3_names),
             },
             ssm: url("ssm")?,
             delivery: url("ec2messages")?,
@@ -144,7 +192,7 @@ impl Endpoints {
     pub fn with_s3(mut self, endpoint: &str) -> Result<Self, EndpointError> {
         self.s3 = S3Endpoint {
             url: parse_endpoint(endpoint, &["https", "http"])?,
-            domain: None,
+            names: None,
         };
         Ok(self)
     }
@@ -182,22 +230,36 @@ pub struct Overrides {
     pub messages_region: Option<String>,
     /// Endpoint of the message gateway.
     pub messages: Option<String>,
+    /// The variant of all endpoints that are not overridden.
+    pub variant: Variant,
 }
 
 impl Overrides {
     /// The endpoints of a node in `region`.
+    ///
+    /// Of the services that an agent cannot do without, FIPS endpoints have to exist. The others get
+    /// the names that the SDKs would give them, which lead nowhere where there are none, and never to
+    /// an endpoint that is not validated.
     ///
     /// # Errors
     /// [`EndpointError`].
     pub fn resolve(&self, region: &str) -> Result<Endpoints, EndpointError> {
         let domain = self.service_domain.as_deref();
         let of_messages = self.messages_region.as_deref().unwrap_or(region);
-        let of_messages = Endpoints::for_region(of_messages, domain)?;
         let of_ssm = self.region.as_deref().unwrap_or(region);
+        for (service, endpoint, region) in [
+            ("ssm", &self.ssm, of_ssm),
+            ("ssmmessages", &self.messages, of_messages),
+        ] {
+            if endpoint.is_none() {
+                self.check_fips(service, region)?;
+            }
+        }
+        let of_messages = Endpoints::of(of_messages, domain, self.variant)?;
         let mut endpoints = Endpoints {
             messages_region: of_messages.messages_region,
             messages: of_messages.messages,
-            ..Endpoints::for_region(of_ssm, domain)?
+            ..Endpoints::of(of_ssm, domain, self.variant)?
         };
         if let Some(ssm) = &self.ssm {
             endpoints = endpoints.with_ssm(ssm)?;
@@ -219,6 +281,23 @@ impl Overrides {
         }
         Ok(endpoints)
     }
+
+    fn check_fips(&self, service: &'static str, region: &str) -> Result<(), EndpointError> {
+        if !self.variant.fips {
+            return Ok(());
+        }
+        match &self.service_domain {
+            Some(domain) => Err(EndpointError::NoFipsDomain {
+                service,
+                domain: domain.clone(),
+            }),
+            None if !names::has_fips(region) => Err(EndpointError::NoFips {
+                service,
+                region: region.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks that a name can be that of a region.
@@ -228,13 +307,6 @@ pub(super) fn check_region(region: &str) -> Result<(), EndpointError> {
         return Err(EndpointError::Region(region.to_owned()));
     }
     Ok(())
-}
-
-fn domain_of(region: &str) -> &'static str {
-    PARTITIONS
-        .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or(DEFAULT_DOMAIN, |(_, domain)| domain)
 }
 
 /// A scheme is only what is followed by `//`: `localhost:8443` is a host with a port, which URL
@@ -286,157 +358,4 @@ fn malformed(text: &str, reason: &str) -> EndpointError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ireland() -> Endpoints {
-        Endpoints::for_region("eu-west-1", None).unwrap()
-    }
-
-    #[test]
-    fn prefix_of_the_region_decides_the_domain() {
-        let table = [
-            ("us-east-1", "https://ssm.us-east-1.amazonaws.com/"),
-            ("cn-north-1", "https://ssm.cn-north-1.amazonaws.com.cn/"),
-            ("us-iso-east-1", "https://ssm.us-iso-east-1.c2s.ic.gov/"),
-            (
-                "us-isob-east-1",
-                "https://ssm.us-isob-east-1.sc2s.sgov.gov/",
-            ),
-            (
-                "us-isof-south-1",
-                "https://ssm.us-isof-south-1.csp.hci.ic.gov/",
-            ),
-            (
-                "eu-isoe-west-1",
-                "https://ssm.eu-isoe-west-1.cloud.adc-e.uk/",
-            ),
-            ("eusc-de-east-1", "https://ssm.eusc-de-east-1.amazonaws.eu/"),
-            ("us-gov-west-1", "https://ssm.us-gov-west-1.amazonaws.com/"),
-        ];
-
-        for (region, expected) in table {
-            let endpoints = Endpoints::for_region(region, None).unwrap();
-            assert_eq!(endpoints.ssm.as_str(), expected);
-        }
-    }
-
-    #[test]
-    fn service_domain_replaces_the_domain_of_every_service() {
-        let endpoints = Endpoints::for_region("eu-west-1", Some("my.domain")).unwrap();
-
-        assert_eq!(endpoints.ssm.as_str(), "https://ssm.eu-west-1.my.domain/");
-        assert_eq!(
-            endpoints.messages.as_str(),
-            "https://ssmmessages.eu-west-1.my.domain/"
-        );
-    }
-
-    #[test]
-    fn service_domain_that_is_no_domain_is_refused() {
-        for domain in ["", "a/b", "a?b", "a:1", "a b", "x#y"] {
-            assert_eq!(
-                Endpoints::for_region("eu-west-1", Some(domain)),
-                Err(EndpointError::ServiceDomain(domain.to_owned()))
-            );
-        }
-    }
-
-    #[test]
-    fn region_that_could_change_the_host_is_refused() {
-        let long = "a".repeat(MAX_REGION + 1);
-        for region in ["", "eu.west", "eu/west", "eu west", "é", long.as_str()] {
-            assert_eq!(
-                Endpoints::for_region(region, None),
-                Err(EndpointError::Region(region.to_owned()))
-            );
-        }
-    }
-
-    #[test]
-    fn gateway_endpoint_is_understood_in_every_way_a_person_writes_it() {
-        let table = [
-            ("host.example.com", "https://host.example.com/"),
-            ("127.0.0.1:8443", "https://127.0.0.1:8443/"),
-            ("localhost:8443", "https://localhost:8443/"),
-            ("https://127.0.0.1:8443", "https://127.0.0.1:8443/"),
-            ("wss://gateway:8443/v1/", "https://gateway:8443/"),
-            ("http://gateway:8080", "https://gateway:8080/"),
-            ("[::1]:8443", "https://[::1]:8443/"),
-            (" gateway ", "https://gateway/"),
-        ];
-
-        for (text, expected) in table {
-            let endpoints = ireland().with_messages(text).unwrap();
-            assert_eq!(endpoints.messages.as_str(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn ssm_endpoint_may_be_plain_http_and_keeps_its_path() {
-        let table = [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
-            ("127.0.0.1:8080", "https://127.0.0.1:8080/"),
-            ("https://proxy.example/ssm", "https://proxy.example/ssm/"),
-        ];
-
-        for (text, expected) in table {
-            let endpoints = ireland().with_ssm(text).unwrap();
-            assert_eq!(endpoints.ssm.as_str(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn endpoint_that_nothing_can_be_sent_to_is_refused() {
-        for text in [
-            "",
-            "ftp://host",
-            "host:port",
-            "https://",
-            "https://u:p@host",
-        ] {
-            assert!(ireland().with_ssm(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn password_in_an_endpoint_is_not_repeated_in_the_error() {
-        let error = ireland().with_ssm("https://u:secret@host").unwrap_err();
-
-        assert!(!error.to_string().contains("secret"));
-    }
-
-    #[test]
-    fn overrides_apply_each_to_its_service() {
-        let overrides = Overrides {
-            region: Some("us-east-1".into()),
-            messages_region: Some("us-east-2".into()),
-            ssm: Some("http://127.0.0.1:8080".into()),
-            kms: Some("http://127.0.0.1:8081".into()),
-            delivery: Some("http://127.0.0.1:8083".into()),
-            logs: Some("http://127.0.0.1:8082".into()),
-            ..Overrides::default()
-        };
-
-        let endpoints = overrides.resolve("eu-west-1").unwrap();
-
-        assert_eq!(endpoints.region, "us-east-1");
-        assert_eq!(endpoints.kms.as_str(), "http://127.0.0.1:8081/");
-        assert_eq!(endpoints.logs.as_str(), "http://127.0.0.1:8082/");
-        assert_eq!(endpoints.delivery.as_str(), "http://127.0.0.1:8083/");
-        assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
-        assert_eq!(endpoints.messages_region, "us-east-2");
-        assert_eq!(
-            endpoints.messages.as_str(),
-            "https://ssmmessages.us-east-2.amazonaws.com/"
-        );
-    }
-
-    #[test]
-    fn no_overrides_leave_the_endpoints_of_the_region() {
-        assert_eq!(
-            Overrides::default().resolve("eu-west-1").unwrap(),
-            ireland()
-        );
-    }
-}
+mod tests;

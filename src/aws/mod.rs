@@ -13,6 +13,7 @@ mod error;
 mod http;
 mod kms;
 mod logs;
+pub mod metadata;
 mod node_key;
 mod retry;
 mod s3;
@@ -24,13 +25,13 @@ mod ssm;
 pub(crate) mod tests;
 
 pub use self::http::{HttpError, RESPONSE_LIMIT};
-pub use chain::{ChainCredentials, default_region, service_endpoint};
+pub use chain::{ChainCredentials, default_region, endpoint_variant, service_endpoint};
 pub use client::{Client, Download, FetchError, NodeSigner};
 pub use credentials::{
     CredentialError, CredentialFuture, CredentialSource, Credentials, NoCredentials,
     StaticCredentials,
 };
-pub use endpoint::{EndpointError, Endpoints, Overrides, S3Endpoint};
+pub use endpoint::{EndpointError, Endpoints, Overrides, S3Endpoint, S3Names, Variant};
 pub use error::CallError;
 pub use kms::GeneratedKey;
 pub use logs::{LogBatch, LogEvent, LogGroup, LogPage, LogStream, MESSAGE_LIMIT, Made, Put};
@@ -38,4 +39,4 @@ pub use node_key::{KEY_TYPE, KeyError, NodeKey};
 pub use s3::{Attributes, Bucket, BucketName, Encryption, Listing, ObjectKey, Part, S3NameError};
 pub use secret::Secret;
 pub use signer::SignError;
-pub use ssm::{Activation, RoleToken};
+pub use ssm::{AGENT_NAME, Activation, PLATFORM_TYPE, RoleToken};

@@ -19,7 +19,7 @@ use url::Url;
 
 use self::names::encode;
 use super::client::{Authority, Client, Draft, Service};
-use super::endpoint::S3Endpoint;
+use super::endpoint::{S3Endpoint, S3Names};
 use super::error::CallError;
 use super::retry::Attempts;
 
@@ -324,10 +324,12 @@ fn base_checked(bucket: &Bucket, region: &str) -> Result<Url, CallError> {
 /// The URL of a bucket, with a slash at its end.
 fn base(endpoint: &S3Endpoint, name: &BucketName, region: &str) -> Result<Url, CallError> {
     let name = name.as_str();
-    let text = match &endpoint.domain {
+    let text = match &endpoint.names {
         None => format!("{}{name}/", endpoint.url),
-        Some(domain) if name.contains('.') => format!("https://s3.{region}.{domain}/{name}/"),
-        Some(domain) => format!("https://{name}.s3.{region}.{domain}/"),
+        Some(S3Names { label, domain }) if name.contains('.') => {
+            format!("https://{label}.{region}.{domain}/{name}/")
+        }
+        Some(S3Names { label, domain }) => format!("https://{name}.{label}.{region}.{domain}/"),
     };
     Url::parse(&text).map_err(|error| address("HeadBucket", &error.to_string()))
 }

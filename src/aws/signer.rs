@@ -22,6 +22,8 @@ use super::node_key::{KeyError, NodeKey};
 /// Algorithm label of both variants, in the header and in the string to sign.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+/// Carries the proof of a key beside an ordinary signature.
+const KEY_PROOF: HeaderName = HeaderName::from_static("ssm-asymmetrickeyauthorization");
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
 /// What is signed for: the service and region that a signature is valid in, and its time.
@@ -146,6 +148,22 @@ pub fn sign_with_node_key(
         (X_AMZ_DATE, value(date)?),
         (X_AMZ_CONTENT_SHA256, value(body_hash)?),
     ]))
+}
+
+/// The headers of a signed request with one more, which proves `key`: its signature of the whole
+/// `authorization` header.
+///
+/// # Errors
+/// [`SignError`].
+pub fn with_key_proof(mut headers: HeaderMap, key: &NodeKey) -> Result<HeaderMap, SignError> {
+    let missing = SignError::Header("the signature");
+    let authorization = headers.get(AUTHORIZATION).ok_or(missing)?;
+    let signature = key.sign(authorization.as_bytes())?;
+    let mut proof = HeaderValue::try_from(format!("Signature={signature}"))
+        .map_err(|_: InvalidHeaderValue| SignError::Header("the key's signature"))?;
+    proof.set_sensitive(true);
+    headers.insert(KEY_PROOF, proof);
+    Ok(headers)
 }
 
 /// The names of the signed headers, and the canonical request.

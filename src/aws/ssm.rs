@@ -7,8 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::client::{Client, NodeSigner};
 use super::credentials::Credentials;
 use super::error::CallError;
-use super::node_key::KEY_TYPE;
+use super::node_key::{KEY_TYPE, NodeKey};
 use super::secret::Secret;
+use crate::protocol::wire::version::AGENT_WIRE_VERSION;
+
+const ROLE_TOKEN: &str = "RequestManagedInstanceRoleToken";
+
+/// What the service knows agents by.
+pub const AGENT_NAME: &str = "amazon-ssm-agent";
+/// What reports call the system that we run on.
+pub const PLATFORM_TYPE: &str = "Linux";
 
 /// Request of `RegisterManagedInstance` with an activation.
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +33,36 @@ struct RegisterManagedInstance<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Registered {
     instance_id: String,
+}
+
+/// Request of `RegisterManagedInstance` of an EC2 instance, whose credentials stand for an activation.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RegisterInstance<'a> {
+    fingerprint: &'a str,
+    public_key: &'a str,
+    public_key_type: &'static str,
+}
+
+/// The short form of `UpdateInstanceInformation`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Presence<'a> {
+    agent_name: &'static str,
+    agent_version: &'static str,
+    instance_id: &'a str,
+    platform_type: &'static str,
+}
+
+impl<'a> Presence<'a> {
+    fn of(node_id: &'a str) -> Self {
+        Self {
+            agent_name: AGENT_NAME,
+            agent_version: AGENT_WIRE_VERSION,
+            instance_id: node_id,
+            platform_type: PLATFORM_TYPE,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +101,27 @@ pub struct RoleToken {
     pub expires: SystemTime,
     /// The service wants the node to change its key.
     pub update_key_pair: bool,
+}
+
+impl From<RoleTokenAnswer> for RoleToken {
+    fn from(answer: RoleTokenAnswer) -> Self {
+        let seconds = answer.token_expiration_date.max(0.0);
+        let expires = Duration::try_from_secs_f64(seconds)
+            .ok()
+            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        Self {
+            credentials: Credentials::new(
+                answer.access_key_id,
+                answer.secret_access_key.expose(),
+                Some(answer.session_token.expose().to_owned()),
+                Some(expires),
+                ROLE_TOKEN,
+            ),
+            expires,
+            update_key_pair: answer.update_key_pair,
+        }
+    }
 }
 
 /// What a new node shows to be registered.
@@ -110,25 +169,54 @@ impl Client {
         fingerprint: &str,
     ) -> Result<RoleToken, CallError> {
         let request = RequestRoleToken { fingerprint };
-        let answer: RoleTokenAnswer = self
-            .ssm_by_node("RequestManagedInstanceRoleToken", &request, node)
-            .await?;
-        let seconds = answer.token_expiration_date.max(0.0);
-        let expires = Duration::try_from_secs_f64(seconds)
-            .ok()
-            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
-            .unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(RoleToken {
-            credentials: Credentials::new(
-                answer.access_key_id,
-                answer.secret_access_key.expose(),
-                Some(answer.session_token.expose().to_owned()),
-                Some(expires),
-                "RequestManagedInstanceRoleToken",
-            ),
-            expires,
-            update_key_pair: answer.update_key_pair,
-        })
+        let answer: RoleTokenAnswer = self.ssm_by_node(ROLE_TOKEN, &request, node).await?;
+        Ok(answer.into())
+    }
+
+    /// Gets the temporary credentials of an EC2 instance by its registered key, beside its own
+    /// credentials, which the client has.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn request_instance_role_token(
+        &self,
+        instance_id: &str,
+        key: &NodeKey,
+    ) -> Result<RoleToken, CallError> {
+        let request = RequestRoleToken {
+            fingerprint: instance_id,
+        };
+        let answer: RoleTokenAnswer = self.ssm_with_key(ROLE_TOKEN, &request, key).await?;
+        Ok(answer.into())
+    }
+
+    /// Registers the key of an EC2 instance, with its own credentials, which the client has.
+    ///
+    /// # Errors
+    /// [`CallError`]; the code `InstanceAlreadyRegistered` tells that it has a key already.
+    pub async fn register_instance(
+        &self,
+        instance_id: &str,
+        public_key: &str,
+    ) -> Result<(), CallError> {
+        let request = RegisterInstance {
+            fingerprint: instance_id,
+            public_key,
+            public_key_type: KEY_TYPE,
+        };
+        let Registered { .. } = self.ssm("RegisterManagedInstance", &request).await?;
+        Ok(())
+    }
+
+    /// Reports that the node is there, and nothing else: whether its credentials are good for that
+    /// shows whether they are good for anything.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn report_presence(&self, node_id: &str) -> Result<(), CallError> {
+        let request = Presence::of(node_id);
+        let Nothing {} = self.ssm("UpdateInstanceInformation", &request).await?;
+        Ok(())
     }
 
     /// Replaces the node's public key; signed with the key that is replaced.
@@ -148,5 +236,22 @@ impl Client {
             .ssm_by_node("UpdateManagedInstancePublicKey", &request, node)
             .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_report_is_the_one_of_the_reference() {
+        let json = serde_json::to_string(&Presence::of("mi-1")).unwrap();
+
+        assert_eq!(
+            json,
+            format!(
+                r#"{{"AgentName":"amazon-ssm-agent","AgentVersion":"{AGENT_WIRE_VERSION}","InstanceId":"mi-1","PlatformType":"Linux"}}"#
+            )
+        );
     }
 }

@@ -6,6 +6,7 @@ use super::agent;
 use crate::agent::{Places, config, identity, setup};
 use crate::protocol::wire::version::AGENT_WIRE_VERSION;
 use crate::runtime::exit::Hint;
+use crate::runtime::tls;
 
 /// What is printed, with the reference's names.
 #[derive(Debug, Serialize)]
@@ -29,7 +30,8 @@ pub(super) async fn find(places: &Places) -> anyhow::Result<Information> {
         });
     }
     let (settings, _) = config::load(&places.config)?;
-    let who = identity::who(&setup::identity(&settings, &places.state));
+    let tls = setup::tls(&settings).unwrap_or_else(|_| tls::client_config());
+    let who = identity::who(&setup::identity(&settings, &places.state), &tls).await;
     let who = who.map_err(|error| {
         let hint = error.hint();
         Hint::with(error, hint)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::aws::{ChainCredentials, Client, Endpoints, service_endpoint};
+use crate::aws::{ChainCredentials, Client, Endpoints, endpoint_variant, service_endpoint};
 use crate::protocol::channel::{DATA_KEY, DataKey, KeyRequest};
 use crate::runtime::cause::in_one_line;
 use crate::transport::{KeyFuture, KeySource};
@@ -37,7 +37,8 @@ impl Kms {
 
     async fn client(&self) -> Result<Client, String> {
         let profile = self.profile.as_deref();
-        let mut endpoints = Endpoints::for_region(&self.region, None);
+        let variant = endpoint_variant(profile, &self.region).await;
+        let mut endpoints = Endpoints::of(&self.region, None, variant);
         if let Some(endpoint) = service_endpoint(SERVICE, profile, &self.region).await {
             endpoints = endpoints.and_then(|endpoints| endpoints.with_kms(&endpoint));
         }

@@ -30,7 +30,7 @@ use super::keys::Kms;
 use super::session::{Encryption, Session, SessionError};
 use super::signals::Signals;
 use super::start::{self, Invocation, Start, UsageError};
-use crate::aws::{ChainCredentials, Client, EndpointError, Endpoints};
+use crate::aws::{ChainCredentials, Client, EndpointError, Overrides, endpoint_variant};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::version::CLIENT_WIRE_VERSION;
 use crate::runtime::exit::{self, Hint};
@@ -132,7 +132,7 @@ fn run(start: Start) -> Result<u8, PluginError> {
 }
 
 async fn run_session(start: Start) -> Result<u8, PluginError> {
-    let aws = client(&start)?;
+    let aws = client(&start).await?;
     let session_id = start.response.session_id.clone();
     let mut signals = Signals::take_over().map_err(PluginError::Streams)?;
     let io = Io::stdio().map_err(PluginError::Streams)?;
@@ -165,14 +165,18 @@ async fn run_session(start: Start) -> Result<u8, PluginError> {
     Ok(conclude(&session_id, &ending, caught))
 }
 
-fn client(start: &Start) -> Result<Client, EndpointError> {
-    let mut endpoints = Endpoints::for_region(&start.region, None)?;
-    if let Some(endpoint) = &start.endpoint {
-        endpoints = endpoints.with_ssm(endpoint)?;
-    }
-    let credentials = ChainCredentials::new(start.profile.as_deref(), Some(&start.region));
+async fn client(start: &Start) -> Result<Client, EndpointError> {
+    let profile = start.profile.as_deref();
+    let overrides = Overrides {
+        ssm: start.endpoint.clone(),
+        // The session says where it is.
+        messages: Some(start.response.stream_url.clone()),
+        variant: endpoint_variant(profile, &start.region).await,
+        ..Overrides::default()
+    };
+    let credentials = ChainCredentials::new(profile, Some(&start.region));
     Ok(Client::new(
-        endpoints,
+        overrides.resolve(&start.region)?,
         tls::client_config(),
         Arc::new(credentials),
     ))

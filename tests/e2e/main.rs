@@ -8,6 +8,7 @@ mod bridge;
 mod cli;
 mod commands;
 mod encryption;
+mod instance;
 mod keepers;
 mod kms;
 mod offline;

@@ -34,6 +34,8 @@ pub struct World {
     agent: Option<Child>,
     /// The folder that a service manager makes for what outlives a restart of the agent.
     pub runtime: Option<PathBuf>,
+    /// Where the agent finds instance metadata, if it is an instance.
+    metadata: Option<String>,
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
             gateway,
             agent: None,
             runtime: None,
+            metadata: None,
         };
         world.write_config();
         world
@@ -135,6 +138,12 @@ impl World {
             "-y",
         ];
         self.agent_command().args(flags).output().unwrap()
+    }
+
+    /// Makes the agent that of an EC2 instance, whose metadata are at `url`.
+    pub fn become_instance(&mut self, url: &str) {
+        self.metadata = Some(url.to_owned());
+        self.configure(|config| config["Identity"] = json!({"ConsumptionOrder": ["EC2"]}));
     }
 
     pub fn start_agent(&mut self) {
@@ -286,6 +295,9 @@ impl World {
             .arg(self.folder.path().join("agent"))
             .arg("--log-dir")
             .arg(self.folder.path().join("log"));
+        if let Some(url) = &self.metadata {
+            command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", url);
+        }
         match &self.runtime {
             Some(folder) => command.env("RUNTIME_DIRECTORY", folder),
             None => command.env_remove("RUNTIME_DIRECTORY"),

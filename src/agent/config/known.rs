@@ -45,12 +45,6 @@ pub(super) const AGENT: [(&str, Kind); 14] = [
     ("ShouldPurgeInstanceProfileRoleCreds", Flag),
 ];
 
-/// In `Identity`.
-pub(super) const IDENTITY: [(&str, Kind); 1] = [(
-    "Ec2SystemInfoDetectionResponse",
-    OneOf(&["", "true", "false"]),
-)];
-
 /// In an entry of `Identity.CustomIdentities`.
 pub(super) const CUSTOM_IDENTITY: [(&str, Kind); 3] = [
     ("AvailabilityZone", Text),

@@ -10,21 +10,19 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use super::platform::Platform;
+use crate::aws::{AGENT_NAME, PLATFORM_TYPE};
 use crate::protocol::wire::version::AGENT_WIRE_VERSION;
 
-const AGENT_NAME: &str = "amazon-ssm-agent";
-const PLATFORM_TYPE: &str = "Linux";
 /// A resolver that does not answer does not hold up the report.
 const HOSTNAME_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The short form.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ShortReport<'a> {
-    agent_name: &'static str,
-    agent_version: &'static str,
-    instance_id: &'a str,
-    platform_type: &'static str,
+/// The zone of an instance of EC2; empty elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
 }
 
 /// The full form.
@@ -35,8 +33,8 @@ pub(super) struct Report<'a> {
     agent_status: &'static str,
     agent_version: &'static str,
     /// Known on EC2 only.
-    availability_zone: &'static str,
-    availability_zone_id: &'static str,
+    availability_zone: &'a str,
+    availability_zone_id: &'a str,
     computer_name: String,
     #[serde(rename = "IPAddress", skip_serializing_if = "Option::is_none")]
     ip_address: Option<IpAddr>,
@@ -48,22 +46,12 @@ pub(super) struct Report<'a> {
     channel: &'static str,
 }
 
-impl<'a> ShortReport<'a> {
-    pub(super) fn new(node_id: &'a str) -> Self {
-        Self {
-            agent_name: AGENT_NAME,
-            agent_version: AGENT_WIRE_VERSION,
-            instance_id: node_id,
-            platform_type: PLATFORM_TYPE,
-        }
-    }
-}
-
 impl<'a> Report<'a> {
     /// Looks at this host.
-    pub(super) async fn gather(node_id: &'a str, channel: &'static str) -> Self {
+    pub(super) async fn gather(node_id: &'a str, zone: &'a Zone, channel: &'static str) -> Self {
         Self::new(
             node_id,
+            zone,
             channel,
             computer_name().await,
             best_address(addresses()),
@@ -73,6 +61,7 @@ impl<'a> Report<'a> {
 
     fn new(
         node_id: &'a str,
+        zone: &'a Zone,
         channel: &'static str,
         computer_name: String,
         ip_address: Option<IpAddr>,
@@ -82,8 +71,8 @@ impl<'a> Report<'a> {
             agent_name: AGENT_NAME,
             agent_status: "Active",
             agent_version: AGENT_WIRE_VERSION,
-            availability_zone: "",
-            availability_zone_id: "",
+            availability_zone: &zone.name,
+            availability_zone_id: &zone.id,
             computer_name,
             ip_address,
             instance_id: node_id,
@@ -143,21 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_form_is_the_one_of_the_reference() {
-        let json = serde_json::to_string(&ShortReport::new("mi-1")).unwrap();
-
-        assert_eq!(
-            json,
-            format!(
-                r#"{{"AgentName":"amazon-ssm-agent","AgentVersion":"{AGENT_WIRE_VERSION}","InstanceId":"mi-1","PlatformType":"Linux"}}"#
-            )
-        );
-    }
-
-    #[test]
     fn full_form_is_the_one_of_the_reference() {
+        let zone = Zone {
+            name: "eu-west-1b".into(),
+            id: "euw1-az2".into(),
+        };
         let report = Report::new(
             "i-1",
+            &zone,
             "ssmmessages",
             "host.fqdn".into(),
             Some("10.0.0.5".parse().unwrap()),
@@ -174,7 +156,7 @@ mod tests {
             format!(
                 concat!(
                     r#"{{"AgentName":"amazon-ssm-agent","AgentStatus":"Active","AgentVersion":"{}","#,
-                    r#""AvailabilityZone":"","AvailabilityZoneId":"","ComputerName":"host.fqdn","#,
+                    r#""AvailabilityZone":"eu-west-1b","AvailabilityZoneId":"euw1-az2","ComputerName":"host.fqdn","#,
                     r#""IPAddress":"10.0.0.5","InstanceId":"i-1","PlatformName":"Debian GNU/Linux","#,
                     r#""PlatformType":"Linux","PlatformVersion":"12","SSMConnectionChannel":"ssmmessages"}}"#
                 ),

@@ -74,7 +74,8 @@ async fn cancelled_reporter_ends_while_it_waits_to_try_again() {
     .await;
     let (_way, watched) = watch::channel(Way::Unknown);
 
-    run("mi-1".into(), HOUR, server.client(), watched, cancel).await;
+    let zone = Zone::default();
+    run("mi-1".into(), zone, HOUR, server.client(), watched, cancel).await;
 
     assert_eq!(server.seen().len(), 1);
 }
@@ -109,6 +110,7 @@ impl World {
         let reporter = Reporter {
             interval,
             node_id: "mi-1".into(),
+            zone: Zone::default(),
             client: server.client(),
             way: watched,
             first_wait: Duration::from_millis(1),

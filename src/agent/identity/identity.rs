@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
@@ -12,9 +13,15 @@ use tracing::{debug, info, warn};
 use super::custom::{CustomIdentity, first_usable};
 use super::runtime_config::RuntimeConfig;
 use super::vault::{Registration, Vault, VaultError};
-use super::{onprem, share};
+use super::{ec2, onprem, share};
+use crate::aws::metadata::{Instance, Metadata};
 use crate::aws::{ChainCredentials, Client, EndpointError, KeyError, NoCredentials, Overrides};
+use crate::runtime::cause::in_one_line;
 
+/// How often identities are looked for on a host that may be an instance whose network is late.
+const LOOKS: u32 = 3;
+/// The wait between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Longest node id that is used as a path component whole.
 const MAX_PATH_ID: usize = 64;
 
@@ -61,6 +68,8 @@ pub struct Settings {
     pub order: Vec<Kind>,
     /// Identities that the configuration states.
     pub custom: Vec<CustomIdentity>,
+    /// How an EC2 instance is looked for.
+    pub ec2: ec2::Settings,
     /// Endpoints.
     pub overrides: Overrides,
     /// Where the credentials of a registered node are shared, if they are.
@@ -75,6 +84,7 @@ pub struct Identity {
     kind: Kind,
     node_id: String,
     region: String,
+    instance: Option<(Instance, Metadata)>,
     client: Client,
 }
 
@@ -101,6 +111,16 @@ impl Identity {
     /// The node's region.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// The EC2 instance that it is, if it is one.
+    pub fn instance(&self) -> Option<&Instance> {
+        self.instance.as_ref().map(|(instance, _)| instance)
+    }
+
+    /// The metadata of that instance.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.instance.as_ref().map(|(_, metadata)| metadata)
     }
 
     /// A client that signs as this node.
@@ -146,7 +166,7 @@ impl IdentityError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotFound(_) => {
-                "register this host with `ssm-agent register --code CODE --id ID --region REGION`"
+                "register this host with `ssm-agent register --code CODE --id ID --region REGION`; on EC2, let it reach the instance metadata"
             }
             Self::Vault(_) => "run the agent as the user who registered this host",
             Self::Key { .. } => "register this host again with `ssm-agent register`",
@@ -181,18 +201,36 @@ impl fmt::Display for Looked<'_> {
 ///
 /// # Errors
 /// [`IdentityError`].
-pub fn open(
+pub async fn open(
     settings: &Settings,
     tls: &Arc<rustls::ClientConfig>,
     cancel: CancellationToken,
 ) -> Result<(Identity, Upkeep), IdentityError> {
-    match find(settings)? {
+    match look(settings, tls).await? {
         Found::OnPrem(vault, registration) => on_prem(settings, tls, vault, *registration, cancel),
+        Found::Ec2(metadata, instance) => on_ec2(settings, tls, metadata, instance, cancel),
         Found::Custom(entry) => custom(settings, tls, entry),
     }
 }
 
-/// Who this host would be if its agent started now. Nothing is written, nobody is asked.
+/// Looks for an identity, and again where one may come up late.
+async fn look<'a>(
+    settings: &'a Settings,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Found<'a>, IdentityError> {
+    let again = settings.order.contains(&Kind::Ec2) && settings.ec2.is_certain();
+    let looks = if again { LOOKS } else { 1 };
+    for _ in 1..looks {
+        match find(settings, tls).await {
+            Err(IdentityError::NotFound(_)) => tokio::time::sleep(BETWEEN_LOOKS).await,
+            found => return found,
+        }
+    }
+    find(settings, tls).await
+}
+
+/// Who this host would be if its agent started now. Nothing is written, and nobody is asked but
+/// instance metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who {
     /// How that is known.
@@ -203,16 +241,24 @@ pub struct Who {
     pub region: String,
 }
 
-/// Finds who this host is.
+/// Finds who this host is. `tls` is for none of it, but clients have to have one.
 ///
 /// # Errors
 /// [`IdentityError::NotFound`] or [`IdentityError::Vault`].
-pub fn who(settings: &Settings) -> Result<Who, IdentityError> {
-    Ok(match find(settings)? {
+pub async fn who(
+    settings: &Settings,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Who, IdentityError> {
+    Ok(match find(settings, tls).await? {
         Found::OnPrem(_, registration) => Who {
             kind: Kind::OnPrem,
             node_id: registration.node_id,
             region: registration.region,
+        },
+        Found::Ec2(_, instance) => Who {
+            kind: Kind::Ec2,
+            node_id: instance.id,
+            region: instance.region,
         },
         Found::Custom(entry) => Who {
             kind: Kind::Custom,
@@ -222,13 +268,29 @@ pub fn who(settings: &Settings) -> Result<Who, IdentityError> {
     })
 }
 
+/// The region of an identity for which nobody has to be asked, if there is one.
+pub fn known_region(settings: &Settings) -> Option<String> {
+    settings.order.iter().find_map(|kind| match kind {
+        Kind::OnPrem => {
+            let registration = Vault::new(&settings.state).registration().ok()??;
+            registration.is_complete().then_some(registration.region)
+        }
+        Kind::Custom => first_usable(&settings.custom).map(|entry| entry.region.clone()),
+        Kind::Ec2 | Kind::Ecs => None,
+    })
+}
+
 /// An identity that is there.
 enum Found<'a> {
     OnPrem(Vault, Box<Registration>),
+    Ec2(Metadata, Instance),
     Custom(&'a CustomIdentity),
 }
 
-fn find(settings: &Settings) -> Result<Found<'_>, IdentityError> {
+async fn find<'a>(
+    settings: &'a Settings,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Found<'a>, IdentityError> {
     let mut missing = Vec::new();
     for &kind in &settings.order {
         let reason = match kind {
@@ -243,7 +305,15 @@ fn find(settings: &Settings) -> Result<Found<'_>, IdentityError> {
                 Some(entry) => return Ok(Found::Custom(entry)),
                 None => "none in the configuration has an instance id and a region".to_owned(),
             },
-            Kind::Ec2 | Kind::Ecs => "not supported by this version".to_owned(),
+            Kind::Ec2 => {
+                let ec2 = &settings.ec2;
+                let metadata = Metadata::new(&ec2.places, Arc::clone(tls), ec2.patience());
+                match metadata.instance().await {
+                    Ok(instance) => return Ok(Found::Ec2(metadata, instance)),
+                    Err(error) => in_one_line(&error),
+                }
+            }
+            Kind::Ecs => "not supported by this version".to_owned(),
         };
         debug!(kind = kind.name(), reason, "identity is not there");
         missing.push(Missing { kind, reason });
@@ -278,6 +348,30 @@ fn on_prem(
         kind,
         node_id,
         region,
+        instance: None,
+        client: client.with_credentials(Arc::new(credentials)),
+    };
+    Ok((identity, Box::pin(refresher.run(cancel))))
+}
+
+fn on_ec2(
+    settings: &Settings,
+    tls: &Arc<rustls::ClientConfig>,
+    metadata: Metadata,
+    instance: Instance,
+    cancel: CancellationToken,
+) -> Result<(Identity, Upkeep), IdentityError> {
+    let kind = Kind::Ec2;
+    let (node_id, region) = (instance.id.clone(), instance.region.clone());
+    let client = client(settings, tls, kind, &region)?;
+    let state = settings.state.clone();
+    let (credentials, refresher) = ec2::open(state, client.clone(), &metadata, instance.clone());
+    info!(kind = kind.name(), %node_id, region, "this host has an identity");
+    let identity = Identity {
+        kind,
+        node_id,
+        region,
+        instance: Some((instance, metadata)),
         client: client.with_credentials(Arc::new(credentials)),
     };
     Ok((identity, Box::pin(refresher.run(cancel))))
@@ -302,6 +396,7 @@ fn custom(
         kind,
         node_id,
         region,
+        instance: None,
         client,
     };
     // The chain renews its credentials when they are asked for.

@@ -1,10 +1,11 @@
 //! Who this host is, and the credentials that prove it.
 //!
-//! [`open`] takes the first identity that is there: a registration in the vault, then one that the
-//! configuration states. Credentials come by a [`Client`](crate::aws::Client) that already signs
+//! [`open`] takes the first identity that is there: a registration in the vault, then that of the EC2
+//! instance, then one that the configuration states. Credentials come by a [`Client`](crate::aws::Client) that already signs
 //! with them.
 
 mod custom;
+pub mod ec2;
 mod fingerprint;
 mod hardware;
 #[expect(
@@ -13,6 +14,7 @@ mod hardware;
 )]
 mod identity;
 mod onprem;
+mod refresh;
 pub mod registration;
 mod rotation;
 mod runtime_config;
@@ -20,5 +22,5 @@ pub mod share;
 pub mod vault;
 
 pub use custom::CustomIdentity;
-pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, Who, open, who};
+pub use identity::{Identity, IdentityError, Kind, Settings, Upkeep, Who, known_region, open, who};
 pub use vault::Vault;

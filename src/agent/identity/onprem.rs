@@ -1,37 +1,18 @@
-//! A registered host: its credentials, asked for with its key, renewed at half of their lifetime.
-//!
-//! One task, the [`Refresher`], asks; everyone else watches what it has. So there is one request at
-//! a time however many calls wait for it.
+//! A registered host: its credentials, asked for with its key, and the key's rotation.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::fingerprint;
+use super::refresh::{self, Fetched, Provider, Refreshed, Refresher};
 use super::registration::key_age;
 use super::rotation::{Node, RotationError};
-use super::runtime_config::RuntimeConfig;
+use super::runtime_config::{RuntimeConfig, Source};
 use super::share;
 use super::vault::{Registration, Vault, VaultError};
-use crate::aws::{
-    CallError, Client, CredentialError, CredentialFuture, CredentialSource, Credentials, KeyError,
-    NodeKey, RoleToken,
-};
-use crate::runtime::backoff::Backoff;
-
-/// First wait after a failed request.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Longest wait after failed requests. The reference waits up to 30 minutes: a host that was denied
-/// by mistake would stay away that long after the mistake is corrected.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Shortest time between two renewals, whatever lifetime the service gives.
-const SHORTEST_RENEWAL: Duration = Duration::from_secs(5);
-const SOURCE_NAME: &str = "Systems Manager";
+use crate::aws::{CallError, Client, KeyError, NodeKey};
 
 /// What the refresher is told.
 #[derive(Debug, Clone)]
@@ -46,7 +27,7 @@ pub(super) struct Settings {
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-enum TokenError {
+pub(super) enum TokenError {
     #[error("the fingerprint of this host is not known")]
     Fingerprint(#[from] VaultError),
     #[error(transparent)]
@@ -67,45 +48,15 @@ enum TokenError {
 /// What the service calls a key that comes with another fingerprint than it was registered with.
 const OTHER_FINGERPRINT: &str = "MachineFingerprintDoesNotMatch";
 
-/// What the refresher has.
-#[derive(Debug, Clone, Default)]
-struct State {
-    /// How many requests have come to an end.
-    requests: u64,
-    token: Option<Token>,
-    /// Why the last request failed, if it did.
-    failure: Option<CredentialError>,
-}
-
-#[derive(Debug, Clone)]
-struct Token {
-    credentials: Credentials,
-    expires: SystemTime,
-    /// The request that it came from.
-    request: u64,
-}
-
-/// The credentials of the node.
+/// Asks with the key of the node.
 #[derive(Debug)]
-pub(super) struct RoleCredentials {
-    state: watch::Receiver<State>,
-    renew: mpsc::Sender<()>,
-    /// Tokens of requests up to this one were refused.
-    refused: AtomicU64,
-    /// Knows the services' time.
-    client: Client,
-}
-
-/// Keeps the credentials of the node fresh.
-#[derive(Debug)]
-pub(super) struct Refresher {
+pub(super) struct Registered {
     settings: Settings,
     client: Client,
     vault: Vault,
     node: Node,
-    state: watch::Sender<State>,
-    renew: mpsc::Receiver<()>,
-    backoff: Backoff,
+    /// The service wants the node to change its key.
+    must_rotate: bool,
 }
 
 /// The credentials of the node that `registration` describes, and what keeps them fresh. `client`
@@ -118,119 +69,23 @@ pub(super) fn open(
     client: Client,
     vault: Vault,
     registration: Registration,
-) -> Result<(RoleCredentials, Refresher), KeyError> {
+) -> Result<(Refreshed, Refresher<Registered>), KeyError> {
     let key = NodeKey::parse(&registration.private_key)?;
-    let (state, watched) = watch::channel(State::default());
-    let (renew, renewals) = mpsc::channel(1);
-    let credentials = RoleCredentials {
-        state: watched,
-        renew,
-        refused: AtomicU64::new(0),
-        client: client.clone(),
-    };
-    let refresher = Refresher {
+    let provider = Registered {
         settings,
-        client,
+        client: client.clone(),
         vault,
         node: Node::new(registration, key),
-        state,
-        renew: renewals,
-        backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+        must_rotate: false,
     };
-    Ok((credentials, refresher))
+    Ok(refresh::open(client, provider))
 }
 
-impl RoleCredentials {
-    async fn wait(&self) -> Result<Credentials, CredentialError> {
-        let mut state = self.state.clone();
-        loop {
-            if let Some(answer) = self.judge(&state.borrow_and_update()) {
-                return answer;
-            }
-            // A request that is already waiting is as good as this one.
-            if let Err(mpsc::error::TrySendError::Closed(())) = self.renew.try_send(()) {
-                return Err(CredentialError::Stopped);
-            }
-            state
-                .changed()
-                .await
-                .map_err(|_| CredentialError::Stopped)?;
-        }
-    }
+impl Provider for Registered {
+    const SOURCE: &'static str = "Systems Manager";
+    type Error = TokenError;
 
-    /// The credentials, or why there are none; `None` if a request has to bring them.
-    fn judge(&self, state: &State) -> Option<Result<Credentials, CredentialError>> {
-        let refused = self.refused.load(Ordering::Relaxed);
-        let valid = |token: &&Token| self.client.now() < token.expires && token.request > refused;
-        match state.token.as_ref().filter(valid) {
-            Some(token) => Some(Ok(token.credentials.clone())),
-            // The refresher tries again by itself: those who wait learn why they would have to.
-            None => state.failure.clone().map(Err),
-        }
-    }
-}
-
-impl CredentialSource for RoleCredentials {
-    fn credentials(&self) -> CredentialFuture<'_> {
-        Box::pin(self.wait())
-    }
-
-    fn refused(&self) {
-        let requests = self.state.borrow().requests;
-        self.refused.fetch_max(requests, Ordering::Relaxed);
-    }
-}
-
-impl Refresher {
-    /// Runs until `cancel`.
-    pub(super) async fn run(mut self, cancel: CancellationToken) {
-        loop {
-            // Whoever has asked up to now is served by this request.
-            while self.renew.try_recv().is_ok() {}
-            let Some(answer) = cancel.run_until_cancelled(self.request()).await else {
-                return;
-            };
-            // Not cancelled: half a key change would cost the node its registration.
-            let failed = answer.is_err();
-            let wait = self.take(answer).await;
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-                // After a failure nobody can hurry the next request.
-                Some(()) = self.renew.recv(), if !failed => {}
-            }
-        }
-    }
-
-    /// Takes the outcome of a request; returns the wait until the next.
-    async fn take(&mut self, answer: Result<(RoleToken, SystemTime), TokenError>) -> Duration {
-        match answer {
-            Ok((token, retrieved)) => {
-                self.backoff.reset();
-                self.publish(&token);
-                self.record(&token, retrieved).await;
-                if self.wants_rotation(&token) {
-                    self.rotate().await;
-                }
-                half_of_lifetime(retrieved, token.expires)
-            }
-            Err(error) => {
-                let wait = self.backoff.next_wait();
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    ?wait,
-                    "no credentials for this node; trying again"
-                );
-                self.state.send_modify(|state| {
-                    state.requests += 1;
-                    state.failure = Some(CredentialError::unavailable(SOURCE_NAME, error));
-                });
-                wait
-            }
-        }
-    }
-
-    async fn request(&self) -> Result<(RoleToken, SystemTime), TokenError> {
+    async fn fetch(&mut self) -> Result<Fetched, TokenError> {
         let fingerprint = fingerprint::current(&self.vault).await?;
         let answer = self
             .client
@@ -249,39 +104,37 @@ impl Refresher {
         if token.expires <= retrieved {
             return Err(TokenError::Expired);
         }
-        Ok((token, retrieved))
+        self.must_rotate = token.update_key_pair;
+        Ok(Fetched::new(token.credentials, retrieved, token.expires))
     }
 
-    fn publish(&self, token: &RoleToken) {
-        debug!(expires = ?Timestamp::try_from(token.expires).ok(), "the node has new credentials");
-        self.state.send_modify(|state| {
-            state.requests += 1;
-            state.failure = None;
-            state.token = Some(Token {
-                credentials: token.credentials.clone(),
-                expires: token.expires,
-                request: state.requests,
-            });
-        });
+    async fn settle(&mut self, fetched: &Fetched) {
+        self.record(fetched).await;
+        if self.wants_rotation() {
+            self.rotate().await;
+        }
     }
+}
 
+impl Registered {
     /// Writes the files that others read. A full disk does not keep the agent from its work.
-    async fn record(&self, token: &RoleToken, retrieved: SystemTime) {
+    async fn record(&self, fetched: &Fetched) {
         let settings = self.settings.clone();
         let node_id = self.node.id().to_owned();
-        let token = token.clone();
+        let fetched = fetched.clone();
         let written = tokio::task::spawn_blocking(move || {
-            record_files(&settings, &node_id, &token, retrieved);
+            let share = settings.share.as_ref();
+            record_files(&settings, &node_id, &fetched, share);
         });
         if written.await.is_err() {
             warn!("the credentials were not written to files");
         }
     }
 
-    fn wants_rotation(&self, token: &RoleToken) -> bool {
+    fn wants_rotation(&self) -> bool {
         let age = || key_age(self.node.registration(), Timestamp::now());
         let too_old = |limit| age() >= limit;
-        token.update_key_pair || self.settings.rotate_after.is_some_and(too_old)
+        self.must_rotate || self.settings.rotate_after.is_some_and(too_old)
     }
 
     async fn rotate(&mut self) {
@@ -299,30 +152,27 @@ impl Refresher {
     }
 }
 
-fn record_files(settings: &Settings, node_id: &str, token: &RoleToken, retrieved: SystemTime) {
-    if let Some(share) = &settings.share
-        && let Err(error) = share.store(&token.credentials)
+fn record_files(
+    settings: &Settings,
+    node_id: &str,
+    fetched: &Fetched,
+    share: Option<&share::Settings>,
+) {
+    if let Some(share) = share
+        && let Err(error) = share.store(&fetched.credentials)
     {
         warn!(
             error = &error as &dyn std::error::Error,
             "the node's credentials are not shared"
         );
     }
-    let share = settings
-        .share
-        .as_ref()
-        .map(|share| (share.file.as_path(), share.profile.as_str()));
+    let share = share.map(|share| (share.file.as_path(), share.profile.as_str()));
     let written = RuntimeConfig::new(node_id, "OnPrem")
-        .with_credentials(retrieved, token.expires, share)
+        .with_credentials(Source::Service, fetched.retrieved, fetched.expires, share)
         .write(&settings.state);
     if let Err(error) = written {
         warn!(%error, "the runtime configuration is not updated");
     }
-}
-
-fn half_of_lifetime(retrieved: SystemTime, expires: SystemTime) -> Duration {
-    let lifetime = expires.duration_since(retrieved).unwrap_or_default();
-    (lifetime / 2).max(SHORTEST_RENEWAL)
 }
 
 #[cfg(test)]

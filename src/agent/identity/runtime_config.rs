@@ -14,6 +14,24 @@ const FILE_MODE: u32 = 0o600;
 /// Go's zero time, which the reference writes where there is no date.
 const NO_DATE: &str = "0001-01-01T00:00:00Z";
 
+/// Where credentials come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Systems Manager, by the node's key.
+    Service,
+    /// The profile of an EC2 instance.
+    Profile,
+}
+
+impl Source {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Service => "SSM",
+            Self::Profile => "EC2",
+        }
+    }
+}
+
 /// The file's content.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -43,16 +61,17 @@ impl RuntimeConfig {
         }
     }
 
-    /// With credentials from Systems Manager, in `share_file` if they are shared.
+    /// With credentials from `source`, in the file `share` with its profile if they are shared.
     pub(super) fn with_credentials(
         mut self,
+        source: Source,
         retrieved: SystemTime,
         expires: SystemTime,
         share: Option<(&Path, &str)>,
     ) -> Self {
         self.credentials_retrieved_at = rfc3339(retrieved);
         self.credentials_expires_at = rfc3339(expires);
-        self.credential_source = "SSM";
+        self.credential_source = source.name();
         if let Some((file, profile)) = share {
             self.share_file = file.display().to_string();
             profile.clone_into(&mut self.share_profile);
@@ -90,7 +109,7 @@ mod tests {
         let share = Some((Path::new("/root/.aws/credentials"), ""));
 
         RuntimeConfig::new("mi-1", "OnPrem")
-            .with_credentials(retrieved, at(1_795_345_523), share)
+            .with_credentials(Source::Service, retrieved, at(1_795_345_523), share)
             .write(state.path())
             .unwrap();
 

@@ -5,6 +5,7 @@
 //! | `Vault/Manifest` | JSON: key → absolute path |
 //! | `Vault/Store/RegistrationKey` | JSON of [`Registration`] |
 //! | `Vault/Store/InstanceFingerprint` | JSON of [`StoredFingerprint`] |
+//! | `Vault/EC2Manifest`, `Vault/Store/EC2RegistrationKey` | the same of an EC2 instance under Default Host Management |
 //! | `registration` | JSON `{"ManagedInstanceID", "Region"}`, for people and scripts |
 //!
 //! Files have mode 0600. The reference gives its folders 0600 too, which only root can enter. Ours
@@ -24,6 +25,10 @@ use crate::runtime::atomic_file;
 
 const REGISTRATION_KEY: &str = "RegistrationKey";
 const FINGERPRINT_KEY: &str = "InstanceFingerprint";
+const INSTANCE_KEY: &str = "EC2RegistrationKey";
+const MANIFEST: &str = "Manifest";
+/// The manifest of what an EC2 instance has.
+const INSTANCE_MANIFEST: &str = "EC2Manifest";
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
@@ -51,7 +56,7 @@ pub struct Registration {
     /// The private key in its text form.
     #[serde(rename = "privateKey")]
     pub private_key: Secret,
-    /// Unused on premises.
+    /// The public key in its text form; on EC2 only.
     #[serde(rename = "publicKey")]
     pub public_key: String,
     /// `Rsa`.
@@ -152,6 +157,25 @@ impl Vault {
         self.store(REGISTRATION_KEY, registration)
     }
 
+    /// The registration of an EC2 instance, complete or not, if there ever was one.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn instance_registration(&self) -> Result<Option<Registration>, VaultError> {
+        self.retrieve(INSTANCE_KEY)
+    }
+
+    /// Stores the registration of an EC2 instance.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn store_instance_registration(
+        &self,
+        registration: &Registration,
+    ) -> Result<(), VaultError> {
+        self.store(INSTANCE_KEY, registration)
+    }
+
     /// The fingerprint, if there ever was one.
     ///
     /// # Errors
@@ -195,7 +219,8 @@ impl Vault {
     }
 
     fn retrieve<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, VaultError> {
-        let Some(manifest) = read_json::<BTreeMap<String, PathBuf>>(&self.manifest_path())? else {
+        let Some(manifest) = read_json::<BTreeMap<String, PathBuf>>(&self.manifest_path(key))?
+        else {
             return Ok(None);
         };
         let Some(path) = manifest.get(key) else {
@@ -212,7 +237,7 @@ impl Vault {
         self.make_folders()?;
         let path = self.store_path(key);
         write_json(&path, value)?;
-        let manifest_path = self.manifest_path();
+        let manifest_path = self.manifest_path(key);
         let mut manifest: BTreeMap<String, PathBuf> =
             read_json(&manifest_path)?.unwrap_or_default();
         if manifest.get(key) != Some(&path) {
@@ -231,8 +256,11 @@ impl Vault {
         Ok(())
     }
 
-    fn manifest_path(&self) -> PathBuf {
-        self.folder().join("Manifest")
+    fn manifest_path(&self, key: &str) -> PathBuf {
+        self.folder().join(match key {
+            INSTANCE_KEY => INSTANCE_MANIFEST,
+            _ => MANIFEST,
+        })
     }
 
     fn store_path(&self, key: &str) -> PathBuf {
@@ -367,15 +395,37 @@ mod tests {
     }
 
     #[test]
+    fn instance_has_a_manifest_of_its_own() {
+        let state = tempfile::tempdir().unwrap();
+        let vault = Vault::new(state.path());
+
+        vault.store_instance_registration(&registered()).unwrap();
+
+        assert_eq!(vault.instance_registration().unwrap(), Some(registered()));
+        assert_eq!(vault.registration().unwrap(), None);
+        let folder = state.path().join("Vault");
+        let store = folder.join("Store/EC2RegistrationKey");
+        assert_eq!(
+            fs::read_to_string(folder.join("EC2Manifest")).unwrap(),
+            format!(r#"{{"EC2RegistrationKey":"{}"}}"#, store.display())
+        );
+        assert!(!folder.join("Manifest").exists());
+    }
+
+    #[test]
     fn other_entries_of_the_manifest_are_kept() {
         let state = tempfile::tempdir().unwrap();
         let vault = Vault::new(state.path());
         vault.make_folders().unwrap();
-        fs::write(vault.manifest_path(), r#"{"Other":"/elsewhere"}"#).unwrap();
+        fs::write(
+            vault.manifest_path(REGISTRATION_KEY),
+            r#"{"Other":"/elsewhere"}"#,
+        )
+        .unwrap();
 
         vault.store_registration(&registered()).unwrap();
 
-        let manifest = fs::read_to_string(vault.manifest_path()).unwrap();
+        let manifest = fs::read_to_string(vault.manifest_path(REGISTRATION_KEY)).unwrap();
         assert!(manifest.contains(r#""Other":"/elsewhere""#));
         assert!(manifest.contains("RegistrationKey"));
     }
@@ -397,7 +447,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let vault = Vault::new(state.path());
         vault.store_registration(&registered()).unwrap();
-        fs::write(vault.manifest_path(), "{}").unwrap();
+        fs::write(vault.manifest_path(REGISTRATION_KEY), "{}").unwrap();
 
         assert_eq!(vault.registration().unwrap(), None);
     }

@@ -59,16 +59,16 @@ impl Lent {
         }
         let client = match &*own {
             Some(own) => own.client.clone(),
-            None => own.insert(self.open()?).client.clone(),
+            None => own.insert(self.open().await?).client.clone(),
         };
         drop(own);
         client.credentials().await
     }
 
-    fn open(&self) -> Result<Own, CredentialError> {
+    async fn open(&self) -> Result<Own, CredentialError> {
         info!("the agent lends no credentials that are still good, getting some");
         let cancel = CancellationToken::new();
-        let opened = identity::open(&self.settings, &self.tls, cancel.clone());
+        let opened = identity::open(&self.settings, &self.tls, cancel.clone()).await;
         let (identity, upkeep) =
             opened.map_err(|error| CredentialError::unavailable("identity", error))?;
         tokio::spawn(upkeep);

@@ -47,7 +47,7 @@ use crate::runtime::backoff::Backoff;
 
 pub use self::mds::{DeliverySettings, DeliveryWatches, open_delivery};
 pub use self::settings::{
-    FolderCleanUp, Load, OutputCleanUp, QUEUE, RETENTION, START_LIMIT, Settings, WORKERS,
+    FolderCleanUp, Load, OutputCleanUp, QUEUE, RETENTION, Refresh, START_LIMIT, Settings, WORKERS,
 };
 
 /// What commands have of a way to the service.

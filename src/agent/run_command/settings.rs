@@ -1,10 +1,13 @@
 //! How commands run.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
+
+use crate::aws::metadata::Metadata;
 
 /// Commands at a time: the reference's default.
 pub const WORKERS: usize = 5;
@@ -17,6 +20,9 @@ pub const START_LIMIT: u32 = 15;
 /// How long a command's folder is kept: the reference's default, 14 days.
 pub const RETENTION: Duration = Duration::from_hours(336);
 
+/// Most associations that are kept apart.
+const ASSOCIATIONS: usize = 1000;
+
 /// How much there is to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
@@ -24,6 +30,30 @@ pub struct Load {
     pub running: usize,
     /// Commands that wait for others to end.
     pub queued: usize,
+}
+
+/// Associations that somebody wants to be applied now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refresh {
+    /// All of them.
+    pub all: bool,
+    /// These.
+    pub some: BTreeSet<String>,
+}
+
+impl Refresh {
+    /// Adds these; none means all.
+    pub(super) fn add(&mut self, ids: Vec<String>) {
+        self.all |= ids.is_empty();
+        self.some.extend(ids);
+        if self.some.len() > ASSOCIATIONS {
+            // Nobody has that many.
+            *self = Self {
+                all: true,
+                some: BTreeSet::new(),
+            };
+        }
+    }
 }
 
 /// When the files with a step's output are deleted.
@@ -91,6 +121,10 @@ pub struct Settings {
     pub github: String,
     /// Shows how much there is to do.
     pub load: watch::Sender<Load>,
+    /// The metadata of the instance, on EC2.
+    pub metadata: Option<Metadata>,
+    /// Collects associations that are to be applied now, until whoever applies them takes them.
+    pub refresh: watch::Sender<Refresh>,
 }
 
 impl Settings {
@@ -118,6 +152,8 @@ impl Settings {
             git: "git".into(),
             github: "https://api.github.com".to_owned(),
             load: watch::Sender::default(),
+            metadata: None,
+            refresh: watch::Sender::default(),
         }
     }
 

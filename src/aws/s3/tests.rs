@@ -1,6 +1,6 @@
 use super::*;
-use crate::aws::Endpoints;
 use crate::aws::tests::server::{Reply, TestServer};
+use crate::aws::{Endpoints, Variant};
 
 const ENCRYPTED: &str = "<ServerSideEncryptionConfiguration \
      xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Rule><ApplyServerSideEncryptionByDefault>\
@@ -100,6 +100,11 @@ fn bucket_is_in_the_host_unless_its_name_has_dots_or_an_endpoint_is_configured()
     };
     let aws = Endpoints::for_region("us-east-1", None).unwrap();
     let own = aws.clone().with_s3("http://127.0.0.1:1").unwrap();
+    let variant = Variant {
+        fips: true,
+        dual_stack: true,
+    };
+    let both = Endpoints::of("us-east-1", None, variant).unwrap();
 
     assert_eq!(
         url(&aws, "logs"),
@@ -110,6 +115,14 @@ fn bucket_is_in_the_host_unless_its_name_has_dots_or_an_endpoint_is_configured()
         "https://s3.eu-west-1.amazonaws.com/a.b.c/"
     );
     assert_eq!(url(&own, "logs"), "http://127.0.0.1:1/logs/");
+    assert_eq!(
+        url(&both, "logs"),
+        "https://logs.s3-fips.dualstack.eu-west-1.amazonaws.com/"
+    );
+    assert_eq!(
+        url(&both, "a.b.c"),
+        "https://s3-fips.dualstack.eu-west-1.amazonaws.com/a.b.c/"
+    );
 }
 
 #[tokio::test]

@@ -96,12 +96,20 @@ impl Service {
     }
 }
 
+/// Without endpoints there is nothing to look at, and with some that cannot be it is a mistake.
+fn unknown(subject: &Subject) -> Verdict {
+    match (&subject.who, &subject.endpoints) {
+        (Ok(_), Err(missing)) => Verdict::failed(&missing.note, &missing.hint),
+        (Err(_), _) | (_, Ok(_)) => Verdict::skipped("Unable to fetch AWS region details"),
+    }
+}
+
 /// Looks whether `service` answers; which answer does not matter.
 pub(super) async fn check(subject: Arc<Subject>, service: Service) -> Verdict {
     let url = match service.place(&subject) {
         Some(Place::At(url)) => url,
         Some(Place::Unused(why)) => return Verdict::skipped(why),
-        None => return Verdict::skipped("Unable to fetch AWS region details"),
+        None => return unknown(&subject),
     };
     let tls = match &subject.tls {
         Ok(tls) => tls,

@@ -5,16 +5,20 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use super::metadata::metadata;
 use super::subject::Subject;
 use super::verdict::Verdict;
 use crate::agent::identity::{Kind, Vault};
 use crate::aws::{
-    CallError, ChainCredentials, Client, CredentialSource as _, NoCredentials, NodeKey, NodeSigner,
+    CallError, ChainCredentials, Client, CredentialSource as _, Credentials, NoCredentials,
+    NodeKey, NodeSigner, StaticCredentials,
 };
 use crate::runtime::cause::in_one_line;
 
 const REGISTER: &str =
     "register this host again with `ssm-agent register --code CODE --id ID --region REGION`";
+
+const ATTACH_PROFILE: &str = "attach an instance profile with the policy AmazonSSMManagedInstanceCore, or turn on Default Host Management";
 
 /// Asks for credentials as the agent does. Those that it has stay valid.
 pub(super) async fn check(subject: Arc<Subject>) -> Verdict {
@@ -39,7 +43,59 @@ pub(super) async fn check(subject: Arc<Subject>) -> Verdict {
                 ),
             }
         }
-        Kind::Ec2 | Kind::Ecs => Verdict::skipped("not looked at for this kind of identity"),
+        Kind::Ec2 => of_instance(&subject, &who.node_id).await,
+        Kind::Ecs => Verdict::skipped("not looked at for this kind of identity"),
+    }
+}
+
+/// What the profile of an instance has, or what stands in for it. Nothing is registered.
+async fn of_instance(subject: &Subject, node: &str) -> Verdict {
+    let metadata = metadata(subject);
+    let failure = match metadata.profile_credentials().await {
+        Ok(credentials) => return of_profile(subject, node, credentials).await,
+        Err(error) if error.is_without_profile() => error,
+        Err(error) => {
+            return Verdict::failed(
+                format!("No credentials available: {}", in_one_line(&error)),
+                "let this host reach the instance metadata at 169.254.169.254",
+            );
+        }
+    };
+    let registered = Vault::new(&subject.places.state).instance_registration();
+    match registered {
+        Ok(Some(registered)) if registered.node_id == node => Verdict::success(format!(
+            "no instance profile ({failure}); {node} is registered for Default Host Management"
+        )),
+        Ok(_) => Verdict::failed(
+            format!("No credentials available: {failure}"),
+            ATTACH_PROFILE,
+        ),
+        Err(error) => Verdict::failed(in_one_line(&error), "run it as root"),
+    }
+}
+
+/// Whether the service takes what the profile has.
+async fn of_profile(subject: &Subject, node: &str, credentials: Credentials) -> Verdict {
+    let (Ok(endpoints), Ok(tls)) = (&subject.endpoints, &subject.tls) else {
+        return Verdict::skipped("Unable to fetch AWS region details");
+    };
+    let expiry = credentials.expiry();
+    let client = Client::with_proxies(
+        endpoints.clone(),
+        Arc::clone(tls),
+        Arc::new(StaticCredentials::from(credentials)),
+        &subject.proxies,
+    );
+    match client.report_presence(node).await {
+        Ok(()) => available(node, expiry),
+        Err(error) if error.is_denied() => Verdict::failed(
+            format!("the instance profile is refused: {}", in_one_line(&error)),
+            ATTACH_PROFILE,
+        ),
+        Err(error) => Verdict::failed(
+            format!("No credentials available: {}", in_one_line(&error)),
+            hint(&error),
+        ),
     }
 }
 

@@ -3,21 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use url::Url;
-
 use crate::agent::config::{self, Settings};
 use crate::agent::identity::{self, Who};
 use crate::agent::{Places, setup};
-use crate::aws::Endpoints;
+use crate::aws::{Endpoints, Overrides, metadata};
 use crate::cli::agent::{self, AgentError};
 use crate::protocol::wire::local::AgentStatus;
 use crate::runtime::cause::in_one_line;
 use crate::runtime::{proxy, tls};
 
-/// Where instance metadata is, unless the environment says otherwise.
-const METADATA: &str = "http://169.254.169.254/";
-/// The variable that says so, as in the AWS SDKs.
-const METADATA_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 /// The variable that names further certificates.
 const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 
@@ -50,8 +44,8 @@ pub(crate) struct Subject {
     pub(crate) proxies: proxy::Settings,
     /// What the running agent says.
     pub(crate) agent: Result<AgentStatus, AgentError>,
-    /// Where instance metadata is.
-    pub(crate) metadata: Url,
+    /// Where instance metadata are.
+    pub(crate) metadata: metadata::Places,
 }
 
 impl Subject {
@@ -60,11 +54,11 @@ impl Subject {
         let agent = agent::status(&places.socket()).await;
         let pid = agent.as_ref().ok().map(|status| status.pid);
         let environment = environment_of(pid);
-        Self::of(places, agent, environment)
+        Self::of(places, agent, environment).await
     }
 
     /// The subject of these parts.
-    pub(super) fn of(
+    pub(super) async fn of(
         places: Places,
         agent: Result<AgentStatus, AgentError>,
         environment: BTreeMap<String, String>,
@@ -79,25 +73,30 @@ impl Subject {
                 (Err(missing), Vec::new())
             }
         };
-        let who = settings.clone().and_then(|settings| {
-            let who = identity::who(&setup::identity(&settings, &places.state));
-            who.map_err(|error| Missing {
-                note: in_one_line(&error),
-                hint: error.hint().to_owned(),
-            })
-        });
-        let endpoints = settings
-            .clone()
-            .and_then(|settings| endpoints(&settings, who.as_ref().ok()));
+        let lookup = |name: &str| environment.get(name).cloned();
         let tls = settings
             .clone()
             .and_then(|settings| trust(&settings, &environment));
-        let metadata = environment.get(METADATA_VARIABLE).map(String::as_str);
+        let who = match &settings {
+            Ok(settings) => {
+                let tls = tls.clone().unwrap_or_else(|_| tls::client_config());
+                let identity = setup::identity_in(settings, &places.state, lookup);
+                identity::who(&identity, &tls)
+                    .await
+                    .map_err(|error| Missing {
+                        note: in_one_line(&error),
+                        hint: error.hint().to_owned(),
+                    })
+            }
+            Err(missing) => Err(missing.clone()),
+        };
+        let endpoints = settings.clone().and_then(|settings| {
+            let overrides = setup::overrides_in(&settings, lookup);
+            endpoints(&settings, &overrides, who.as_ref().ok())
+        });
         Self {
             proxies: proxy::Settings::from_lookup(|name| environment.get(name).cloned()),
-            metadata: Url::parse(metadata.unwrap_or(METADATA))
-                .or_else(|_| Url::parse(METADATA))
-                .expect("the address is a URL"),
+            metadata: metadata::Places::from_lookup(lookup),
             places,
             settings,
             warnings,
@@ -110,7 +109,11 @@ impl Subject {
     }
 }
 
-fn endpoints(settings: &Settings, who: Option<&Who>) -> Result<Endpoints, Missing> {
+fn endpoints(
+    settings: &Settings,
+    overrides: &Overrides,
+    who: Option<&Who>,
+) -> Result<Endpoints, Missing> {
     let region = match who {
         Some(who) => who.region.as_str(),
         None => settings.endpoints.region.as_str(),
@@ -121,7 +124,7 @@ fn endpoints(settings: &Settings, who: Option<&Who>) -> Result<Endpoints, Missin
             hint: "register this host".to_owned(),
         });
     }
-    let endpoints = setup::overrides(settings).resolve(region);
+    let endpoints = overrides.resolve(region);
     endpoints.map_err(|error| Missing {
         note: in_one_line(&error),
         hint: "check the region and the endpoints of the configuration".to_owned(),

@@ -1,5 +1,7 @@
 //! Each check against a host, a service or an agent that is not as it should be.
 
+mod instance;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -31,7 +33,7 @@ async fn service_that_answers_is_reachable_whatever_it_answers() {
     let host = Host::new();
     host.configure(&format!("http://{}", server.address));
 
-    let verdict = connectivity::check(host.subject(), Service::Ssm).await;
+    let verdict = connectivity::check(host.subject().await, Service::Ssm).await;
 
     assert_eq!(verdict.status, Outcome::Success, "{verdict:?}");
     assert!(verdict.note.starts_with("127.0.0.1 is reachable"));
@@ -46,10 +48,10 @@ async fn closed_port_and_unknown_name_are_told_apart() {
     drop(listener);
 
     host.configure(&format!("https://{closed}"));
-    let refused = connectivity::check(host.subject(), Service::Ssm).await;
+    let refused = connectivity::check(host.subject().await, Service::Ssm).await;
     host.configure("https://no-such-host.invalid");
-    let unknown = connectivity::check(host.subject(), Service::Ssm).await;
-    let name = names::check(host.subject()).await;
+    let unknown = connectivity::check(host.subject().await, Service::Ssm).await;
+    let name = names::check(host.subject().await).await;
 
     failed(
         &refused,
@@ -74,7 +76,7 @@ async fn certificate_of_an_unknown_authority_is_told_with_what_to_trust() {
     let host = Host::new();
     host.configure(&format!("https://{}", server.address));
 
-    let verdict = connectivity::check(host.subject(), Service::SsmMessages).await;
+    let verdict = connectivity::check(host.subject().await, Service::SsmMessages).await;
 
     failed(&verdict, "not signed by an authority", "SSL_CERT_FILE");
 }
@@ -85,7 +87,7 @@ async fn something_else_than_http_is_told() {
     let host = Host::new();
     host.configure(&format!("http://{address}"));
 
-    let verdict = connectivity::check(host.subject(), Service::Ssm).await;
+    let verdict = connectivity::check(host.subject().await, Service::Ssm).await;
 
     failed(&verdict, "it does not speak HTTP", "something else");
 }
@@ -98,8 +100,8 @@ async fn proxy_that_wants_a_password_is_told() {
     host.environment("https_proxy", &format!("http://{address}"));
     host.configure("https://ssm.example");
 
-    let verdict = connectivity::check(host.subject(), Service::Ssm).await;
-    let names = names::check(host.subject()).await;
+    let verdict = connectivity::check(host.subject().await, Service::Ssm).await;
+    let names = names::check(host.subject().await).await;
 
     failed(&verdict, "status 407", "HTTPS_PROXY");
     // Whoever uses a proxy leaves the names to it.
@@ -112,7 +114,7 @@ async fn service_that_says_nothing_costs_no_more_than_the_deadline() {
     let host = Host::new();
     host.configure(&format!("http://{}", listener.local_addr().unwrap()));
 
-    let check = connectivity::check(host.subject(), Service::Ssm);
+    let check = connectivity::check(host.subject().await, Service::Ssm);
     let finding = finish(remote("Connectivity to ssm endpoint", check)).await;
 
     failed(&finding.verdict, "no answer within 6 s", "firewall");
@@ -128,12 +130,12 @@ async fn services_of_aws_are_left_alone_where_the_service_is_ones_own() {
         Service::Logs,
         Service::Monitoring,
     ] {
-        let verdict = connectivity::check(host.subject(), service).await;
+        let verdict = connectivity::check(host.subject().await, service).await;
 
         assert_eq!(verdict.status, Outcome::Skipped, "{verdict:?}");
     }
     fs::write(&host.places.config, "{}").unwrap();
-    let nobody = connectivity::check(host.subject(), Service::Ssm).await;
+    let nobody = connectivity::check(host.subject().await, Service::Ssm).await;
     assert_eq!(nobody.note, "Unable to fetch AWS region details");
 }
 
@@ -159,46 +161,16 @@ async fn clock_that_differs_by_hours_is_told() {
         .await;
         host.configure(&format!("http://{address}"));
 
-        let verdict = clock::check(host.subject()).await;
+        let verdict = clock::check(host.subject().await).await;
 
         assert_eq!(verdict.status, status, "{verdict:?}");
         assert!(verdict.note.contains(note), "{verdict:?}");
     }
     let server = TestServer::start(|_, _| Reply::json("{}")).await;
     host.configure(&format!("http://{}", server.address));
-    assert_eq!(clock::check(host.subject()).await.status, Outcome::Success);
-}
-
-#[tokio::test]
-async fn instance_metadata_are_asked_with_a_token() {
-    let server = TestServer::start(|_, seen| match seen.path.as_str() {
-        "/latest/api/token" if seen.method == "PUT" => Reply::json("TOKEN"),
-        _ if seen.header("x-aws-ec2-metadata-token") != "TOKEN" => Reply::refusal("NoToken"),
-        "/latest/meta-data/instance-id" => Reply::json("i-1"),
-        _ => Reply::json("eu-west-1"),
-    })
-    .await;
-    let refusing = TestServer::start(|_, _| Reply::refusal("Off")).await;
-    let mut host = Host::new();
-    fs::write(&host.places.config, "{}").unwrap();
-    let variable = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-
-    host.environment(variable, &format!("http://{}", server.address));
-    let there = metadata::check(host.subject()).await;
-    host.environment(variable, &format!("http://{}", refusing.address));
-    let off = metadata::check(host.subject()).await;
-    host.environment(variable, "http://127.0.0.1:9");
-    let away = metadata::check(host.subject()).await;
-
     assert_eq!(
-        there.note,
-        "IMDS is accessible and has instance id i-1 in region eu-west-1"
-    );
-    failed(&off, "refuses to answer", "169.254.169.254");
-    failed(
-        &away,
-        "Failed to query IMDS: cannot connect",
-        "ssm-agent register",
+        clock::check(host.subject().await).await.status,
+        Outcome::Success
     );
 }
 
@@ -215,7 +187,7 @@ async fn service_decides_whether_the_registration_is_worth_credentials() {
     let gone = TestServer::start(|_, _| Reply::refusal("InvalidInstanceId")).await;
 
     host.configure_registered(&format!("http://{}", good.address));
-    let verdict = credentials::check(host.subject()).await;
+    let verdict = credentials::check(host.subject().await).await;
     assert_eq!(
         verdict.note,
         format!("Credentials are for {NODE} and will expire at 2026-11-22T12:00:00Z")
@@ -225,10 +197,10 @@ async fn service_decides_whether_the_registration_is_worth_credentials() {
         "RequestManagedInstanceRoleToken"
     );
     host.configure_registered(&format!("http://{}", changed.address));
-    let verdict = credentials::check(host.subject()).await;
+    let verdict = credentials::check(host.subject().await).await;
     failed(&verdict, "MachineFingerprintDoesNotMatch", "hardware");
     host.configure_registered(&format!("http://{}", gone.address));
-    let verdict = credentials::check(host.subject()).await;
+    let verdict = credentials::check(host.subject().await).await;
     failed(&verdict, "No credentials available", "ssm-agent register");
 }
 
@@ -237,13 +209,13 @@ async fn registration_is_named_and_its_absence_or_damage_told() {
     let host = Host::new();
     host.configure_registered("http://127.0.0.1:9");
 
-    let none = registration::check(&host.subject());
-    let nobody = identity::check(&host.subject());
+    let none = registration::check(&*host.subject().await);
+    let nobody = identity::check(&*host.subject().await);
     host.register();
-    let registered = registration::check(&host.subject());
-    let imds = metadata::check(host.subject()).await;
+    let registered = registration::check(&*host.subject().await);
+    let imds = metadata::check(host.subject().await).await;
     fs::write(host.places.state.join("Vault/Store/RegistrationKey"), "{").unwrap();
-    let damaged = registration::check(&host.subject());
+    let damaged = registration::check(&*host.subject().await);
 
     assert_eq!(none.note, "Instance does not have hybrid registration");
     failed(&nobody, "this host has no identity", "ssm-agent register");
@@ -259,34 +231,46 @@ async fn registration_is_named_and_its_absence_or_damage_told() {
 async fn agent_that_is_away_not_connected_outdated_or_somebody_else_is_told() {
     let mut host = Host::new();
     host.configure("http://127.0.0.1:9");
-    let away = service::check(host.subject()).await;
+    let away = service::check(host.subject().await).await;
     failed(&away, "Unable to find ssm agent", "start it");
-    assert_eq!(channel::check(&host.subject()).status, Outcome::Skipped);
+    assert_eq!(
+        channel::check(&*host.subject().await).status,
+        Outcome::Skipped
+    );
 
     let mut status = a_status();
     host.agent = Some(status.clone());
-    let running = service::check(host.subject()).await;
+    let running = service::check(host.subject().await).await;
     assert_eq!(running.status, Outcome::Success, "{running:?}");
-    assert_eq!(channel::check(&host.subject()).status, Outcome::Success);
-    assert_eq!(version::check(&host.subject()).status, Outcome::Success);
-    assert_eq!(identity::check(&host.subject()).status, Outcome::Success);
+    assert_eq!(
+        channel::check(&*host.subject().await).status,
+        Outcome::Success
+    );
+    assert_eq!(
+        version::check(&*host.subject().await).status,
+        Outcome::Success
+    );
+    assert_eq!(
+        identity::check(&*host.subject().await).status,
+        Outcome::Success
+    );
 
     status.control_channel.state = ChannelState::Waiting;
     status.agent_version = "0.0.1".into();
     status.node_id = "mi-other".into();
     host.agent = Some(status);
     failed(
-        &channel::check(&host.subject()),
+        &channel::check(&*host.subject().await),
         "not connected since 1970-01-01T00:00:00Z: refused",
         "connectivity",
     );
     failed(
-        &version::check(&host.subject()),
+        &version::check(&*host.subject().await),
         "ssm-agent 0.0.1 runs",
         "restart",
     );
     failed(
-        &identity::check(&host.subject()),
+        &identity::check(&*host.subject().await),
         "runs as mi-other",
         "restart",
     );
@@ -297,36 +281,39 @@ async fn configuration_and_authorities_that_cannot_be_used_are_told() {
     let host = Host::new();
     host.configure("http://127.0.0.1:9");
     assert_eq!(
-        configuration::check(&host.subject()).status,
+        configuration::check(&*host.subject().await).status,
         Outcome::Success
     );
 
     fs::write(&host.places.config, r#"{"Odd": 1}"#).unwrap();
-    let odd = configuration::check(&host.subject());
+    let odd = configuration::check(&*host.subject().await);
     fs::write(&host.places.config, r#"{"Mgs": {"Endpoint": 7}}"#).unwrap();
-    let wrong = configuration::check(&host.subject());
+    let wrong = configuration::check(&*host.subject().await);
     fs::write(
         &host.places.config,
         r#"{"SsmAgent": {"CaFile": "/no/such.pem"}}"#,
     )
     .unwrap();
-    let untrusted = trust::check(&host.subject());
+    let untrusted = trust::check(&*host.subject().await);
 
     assert!(odd.note.contains("Odd: unknown key"), "{odd:?}");
     failed(&wrong, "Mgs.Endpoint must be a string", "check-config");
     failed(&untrusted, "/no/such.pem cannot be used", "PEM");
 }
 
-#[test]
-fn proxies_are_shown_without_passwords_and_bad_ones_told() {
+#[tokio::test]
+async fn proxies_are_shown_without_passwords_and_bad_ones_told() {
     let mut host = Host::new();
-    assert_eq!(proxies::check(&host.subject()).status, Outcome::Skipped);
+    assert_eq!(
+        proxies::check(&*host.subject().await).status,
+        Outcome::Skipped
+    );
 
     host.environment("https_proxy", "http://user:hidden@proxy:3128");
     host.environment("no_proxy", "169.254.169.254");
-    let shown = proxies::check(&host.subject());
+    let shown = proxies::check(&*host.subject().await);
     host.environment("https_proxy", "socks5://proxy");
-    let bad = proxies::check(&host.subject());
+    let bad = proxies::check(&*host.subject().await);
 
     assert!(
         shown
@@ -343,7 +330,7 @@ async fn every_check_is_named_as_documented_and_says_what_to_do() {
     host.environment("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9");
     fs::write(&host.places.config, "{}").unwrap();
 
-    let findings = examine(host.subject()).await;
+    let findings = examine(host.subject().await).await;
 
     let names: Vec<&str> = findings
         .iter()
@@ -450,7 +437,7 @@ impl Host {
         self.environment.insert(name.into(), value.into());
     }
 
-    fn subject(&self) -> Arc<Subject> {
+    async fn subject(&self) -> Arc<Subject> {
         let agent = match &self.agent {
             Some(status) => Ok(status.clone()),
             None => {
@@ -459,7 +446,7 @@ impl Host {
             }
         };
         let (places, environment) = (self.places.clone(), self.environment.clone());
-        Arc::new(Subject::of(places, agent, environment))
+        Arc::new(Subject::of(places, agent, environment).await)
     }
 }
 

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -13,7 +14,7 @@ use tracing::{Instrument, debug, debug_span};
 use uuid::Uuid;
 
 use super::answer::{ApiError, read, reply, respond};
-use super::signature::Caller;
+use super::signature::{Caller, has_key_proof};
 use super::{ApiState, Arrival, agent, mds, ssm};
 
 /// Largest request body. The largest that agents send is inventory, which AWS limits to 1 MB.
@@ -77,10 +78,24 @@ async fn run(state: &ApiState, parts: &Parts, body: Body) -> Result<Vec<u8>, Api
     };
     match (service, operation) {
         (Service::SystemsManager, "RegisterManagedInstance") => {
-            reply(&agent::register(state, read(&body)?).await?)
+            let request: agent::RegisterRequest = read(&body)?;
+            let is_instance =
+                parts.headers.contains_key(AUTHORIZATION) && !request.has_activation();
+            reply(&if is_instance {
+                agent::register_instance(state, signer().await?, request).await?
+            } else {
+                agent::register(state, request).await?
+            })
         }
         (Service::SystemsManager, "RequestManagedInstanceRoleToken") => {
-            let node_id = state.verifier.verify_node_key(parts, &body).await?;
+            let node_id = if has_key_proof(&parts.headers) {
+                let node_id = agent::node_of(signer().await?, "RequestManagedInstanceRoleToken")?;
+                let verifier = &state.verifier;
+                verifier.verify_key_proof(&node_id, &parts.headers).await?;
+                node_id
+            } else {
+                state.verifier.verify_node_key(parts, &body).await?
+            };
             reply(&agent::role_token(state, &node_id, read(&body)?).await?)
         }
         (Service::SystemsManager, "UpdateManagedInstancePublicKey") => {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::{digest, hmac, signature as rsa};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::request::Parts;
 
 use crate::gateway::store::{Secret, Store, StoreError};
@@ -25,6 +25,9 @@ pub(super) use canonical::hex;
 
 /// How far the time of a request may be from ours, either way; AWS's own window.
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// The header with the proof of an instance's key.
+const KEY_PROOF: HeaderName = HeaderName::from_static("ssm-asymmetrickeyauthorization");
 
 /// Account shown in names of people: the gateway has one, and no numbers for it.
 pub(super) const ACCOUNT: &str = "000000000000";
@@ -167,6 +170,30 @@ impl Verifier {
         Ok(node_id)
     }
 
+    /// Checks that an instance of EC2 that signed with its own credentials has its registered key too:
+    /// `SSM-AsymmetricKeyAuthorization` is its signature of the whole `Authorization` header.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub async fn verify_key_proof(
+        &self,
+        node_id: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), SignatureError> {
+        let node = self.store.node(node_id).await?;
+        let key = node
+            .and_then(|node| node.public_key)
+            .ok_or(SignatureError::UnknownKey)?;
+        let signed = headers.get(AUTHORIZATION).ok_or(SignatureError::Missing)?;
+        let proof = headers.get(KEY_PROOF).ok_or(SignatureError::Missing)?;
+        let proof = proof
+            .to_str()
+            .ok()
+            .and_then(|text| text.strip_prefix("Signature="))
+            .ok_or_else(SignatureError::mismatch)?;
+        check_rsa(&key, signed.as_bytes(), proof)
+    }
+
     async fn find_key(
         &self,
         claim: &Claim,
@@ -239,7 +266,7 @@ impl Claim {
     ) -> Result<Self, SignatureError> {
         let header = parts
             .headers
-            .get(http::header::AUTHORIZATION)
+            .get(AUTHORIZATION)
             .ok_or(SignatureError::Missing)?;
         let authorization = Authorization::parse(header)?;
         authorization.check_scope(service)?;
@@ -270,16 +297,25 @@ impl Claim {
     }
 
     fn check_rsa(&self, public_key: &str) -> Result<(), SignatureError> {
-        let given = STANDARD.decode(&self.signature);
-        let given = given.map_err(|_| SignatureError::mismatch())?;
-        // A key that cannot be used was refused at registration, so this one decodes.
-        let key = STANDARD
-            .decode(public_key)
-            .map_err(|_| SignatureError::UnknownKey)?;
-        rsa::UnparsedPublicKey::new(&rsa::RSA_PSS_2048_8192_SHA256, key)
-            .verify(&self.string_to_sign, &given)
-            .map_err(|_| SignatureError::mismatch())
+        check_rsa(public_key, &self.string_to_sign, &self.signature)
     }
+}
+
+/// Whether a request has the proof of a key beside its signature.
+pub(super) fn has_key_proof(headers: &HeaderMap) -> bool {
+    headers.contains_key(KEY_PROOF)
+}
+
+fn check_rsa(public_key: &str, message: &[u8], signature: &str) -> Result<(), SignatureError> {
+    let given = STANDARD.decode(signature);
+    let given = given.map_err(|_| SignatureError::mismatch())?;
+    // A key that cannot be used was refused at registration, so this one decodes.
+    let key = STANDARD
+        .decode(public_key)
+        .map_err(|_| SignatureError::UnknownKey)?;
+    rsa::UnparsedPublicKey::new(&rsa::RSA_PSS_2048_8192_SHA256, key)
+        .verify(message, &given)
+        .map_err(|_| SignatureError::mismatch())
 }
 
 /// The hash of `body` in hexadecimal. A header that states another one, or none at all

@@ -29,7 +29,7 @@ pub(super) enum Access {
     Create {
         /// Whose key it is; becomes part of session ids
         name: String,
-        /// Make it for the agent of a node with a custom identity instead of a person
+        /// Make it for the agent of a node with a custom identity, or of an EC2 instance, instead of a person
         #[arg(long, value_name = "NODE_ID")]
         node: Option<String>,
         /// User on the hosts that the person's sessions run as, where the preferences enable it

@@ -1,5 +1,5 @@
 //! What the gateway remembers: nodes and their credentials, activations, access keys, sessions and
-//! their recordings, documents, commands, parameters.
+//! their recordings, documents, commands, parameters, inventory.
 //!
 //! One SQLite file, one connection. Every call runs on the blocking pool, so that a slow disk never
 //! holds up the relay. Secrets that must be known in the clear to check a signature (access keys,
@@ -10,6 +10,7 @@ pub mod access;
 pub mod activations;
 pub mod commands;
 pub mod documents;
+pub mod inventory;
 pub mod node_credentials;
 pub mod nodes;
 pub mod parameters;

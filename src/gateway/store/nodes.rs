@@ -69,6 +69,17 @@ pub struct Node {
     pub report: Report,
 }
 
+/// Why the key of an instance is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InstanceRefused {
+    /// It has one already, or it is not known any more.
+    #[error("the instance has a key already")]
+    Registered,
+    /// Another node has this one.
+    #[error("another node has this key")]
+    KeyInUse,
+}
+
 /// What an agent says about itself and its host. Members it left out are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -153,6 +164,37 @@ impl Store {
         let id = node_id.to_owned();
         self.call(move |connection| update_report(connection, &id, &report, now))
             .await
+    }
+
+    /// Gives a node without a key its first one; its id is then its fingerprint, as that of an instance
+    /// of EC2 is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn register_instance_key(
+        &self,
+        node_id: &str,
+        public_key: String,
+    ) -> Result<Result<(), InstanceRefused>, StoreError> {
+        let id = node_id.to_owned();
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            if key_in_use(&transaction, &public_key)? {
+                return Ok(Err(InstanceRefused::KeyInUse));
+            }
+            let changed = transaction.execute(
+                "UPDATE nodes SET public_key = ?2, fingerprint = ?1
+                 WHERE node_id = ?1 AND public_key IS NULL",
+                params![id, public_key],
+            )?;
+            transaction.commit()?;
+            Ok(if changed == 1 {
+                Ok(())
+            } else {
+                Err(InstanceRefused::Registered)
+            })
+        })
+        .await
     }
 
     /// Puts another key in the place of a node's. False if another node has it, or there is no such node.

@@ -6,8 +6,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    StoreError, access, activations, commands, documents, node_credentials, nodes, parameters,
-    recordings, sessions,
+    StoreError, access, activations, commands, documents, inventory, node_credentials, nodes,
+    parameters, recordings, sessions,
 };
 
 /// All migrations in order. What is released here is never edited; a change is a new entry.
@@ -27,6 +27,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[recordings::SCHEMA, access::AUDITOR_SCHEMA],
     &[commands::SCHEMA, parameters::SCHEMA],
     &[documents::ATTACHMENTS_SCHEMA],
+    &[inventory::SCHEMA],
 ];
 
 /// Brings `connection` to the newest schema.

@@ -15,6 +15,7 @@ import commands
 import deliveries
 import documents
 import encryption
+import inventory
 import packages
 import ports
 import recordings_casts
@@ -50,6 +51,8 @@ API = [
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
+    inventory.boto3_gathers_and_lists_inventory,
+    inventory.associations_are_asked_to_be_applied,
     packages.packages_are_documents_with_attachments,
     packages.package_is_installed_upgraded_and_uninstalled,
     packages.package_is_updated_in_place,

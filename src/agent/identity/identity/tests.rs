@@ -1,5 +1,6 @@
 use super::*;
-use crate::aws::tests::server::{Reply, TestServer};
+use crate::aws::metadata::Places;
+use crate::aws::tests::server::{Reply, Seen, TestServer};
 use crate::aws::{NodeKey, Secret};
 
 #[tokio::test]
@@ -11,7 +12,7 @@ async fn registration_comes_before_a_stated_identity() {
         ..world.settings()
     };
 
-    let (identity, _upkeep) = world.open(&settings).unwrap();
+    let (identity, _upkeep) = world.open(&settings).await.unwrap();
 
     assert_eq!(identity.kind(), Kind::OnPrem);
     assert_eq!(identity.node_id(), "mi-1");
@@ -28,7 +29,7 @@ async fn order_of_the_configuration_is_kept() {
         ..world.settings()
     };
 
-    let (identity, _upkeep) = world.open(&settings).unwrap();
+    let (identity, _upkeep) = world.open(&settings).await.unwrap();
 
     assert_eq!(identity.kind(), Kind::Custom);
     let written = world
@@ -45,11 +46,14 @@ async fn cleared_registration_is_no_identity_and_the_error_says_what_was_looked_
     let vault = Vault::new(world.state.path());
     vault.store_registration(&Registration::default()).unwrap();
 
-    let error = world.open(&world.settings()).err().unwrap();
+    let error = world.open(&world.settings()).await.err().unwrap();
 
     let text = error.to_string();
     assert!(text.contains(&format!("no registration in {}", vault.folder().display())));
-    assert!(text.contains("EC2: not supported by this version"));
+    assert!(
+        text.contains("EC2: instance metadata refused /latest/api/token"),
+        "{text}"
+    );
     assert!(text.contains("CustomIdentity: none in the configuration"));
     assert!(error.hint().contains("ssm-agent register"));
 }
@@ -69,7 +73,7 @@ async fn unusable_key_is_an_error_and_not_another_identity() {
         ..world.settings()
     };
 
-    let error = world.open(&settings).err().unwrap();
+    let error = world.open(&settings).await.err().unwrap();
 
     assert!(matches!(error, IdentityError::Key { .. }));
 }
@@ -85,7 +89,7 @@ async fn region_of_a_damaged_registration_is_refused() {
         .store_registration(&registration)
         .unwrap();
 
-    let error = world.open(&world.settings()).err().unwrap();
+    let error = world.open(&world.settings()).await.err().unwrap();
 
     assert!(matches!(error, IdentityError::Endpoint { .. }));
 }
@@ -100,7 +104,7 @@ async fn long_ids_are_short_in_paths() {
             ..world.settings()
         };
 
-        let (identity, _upkeep) = world.open(&settings).unwrap();
+        let (identity, _upkeep) = world.open(&settings).await.unwrap();
 
         assert_eq!((identity.node_id(), identity.short_id()), (id, short));
     }
@@ -114,16 +118,71 @@ fn kinds_are_found_by_name() {
     assert_eq!(Kind::parse("onprem"), None);
 }
 
+#[tokio::test]
+async fn instance_comes_before_a_stated_identity_and_after_a_registration() {
+    let world = World::on_ec2().await;
+    let settings = Settings {
+        custom: vec![stated("i-1")],
+        ..world.settings()
+    };
+
+    let (instance, _upkeep) = world.open(&settings).await.unwrap();
+    let who = who(&settings, &world.server.tls()).await.unwrap();
+    world.register();
+    let (registered, _upkeep) = world.open(&settings).await.unwrap();
+
+    assert_eq!(instance.kind(), Kind::Ec2);
+    assert_eq!(
+        (instance.node_id(), instance.region()),
+        ("i-0abc", "test-1")
+    );
+    assert_eq!(instance.instance().unwrap().availability_zone, "test-1a");
+    assert_eq!((who.kind, who.node_id.as_str()), (Kind::Ec2, "i-0abc"));
+    assert_eq!(registered.kind(), Kind::OnPrem);
+    assert_eq!(registered.instance(), None);
+}
+
+#[tokio::test]
+async fn instance_whose_metadata_come_up_late_is_found() {
+    let world = World::with(|count, seen| match seen.path.as_str() {
+        _ if count < 2 => Reply(404, vec![], String::new()),
+        path => metadata(path),
+    })
+    .await;
+
+    let (identity, _upkeep) = world.open(&world.settings()).await.unwrap();
+
+    assert_eq!(identity.kind(), Kind::Ec2);
+}
+
 struct World {
     state: tempfile::TempDir,
     server: TestServer,
 }
 
 impl World {
+    /// A host where nobody has metadata.
     async fn new() -> Self {
+        Self::with(|_, _| Reply(404, vec![], String::new())).await
+    }
+
+    async fn on_ec2() -> Self {
+        Self::with(|_, seen| metadata(&seen.path)).await
+    }
+
+    async fn with(handler: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self {
             state: tempfile::tempdir().unwrap(),
-            server: TestServer::start(|_, _| Reply::json("{}")).await,
+            server: TestServer::start(handler).await,
+        }
+    }
+
+    fn metadata(&self) -> ec2::Settings {
+        let url = format!("http://{}", self.server.address);
+        let variable = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+        ec2::Settings {
+            places: Places::from_lookup(|name| (name == variable).then(|| url.clone())),
+            is_instance: None,
         }
     }
 
@@ -138,14 +197,26 @@ impl World {
             state: self.state.path().to_owned(),
             order: Kind::DEFAULT_ORDER.to_vec(),
             custom: vec![],
+            ec2: self.metadata(),
             overrides: Overrides::default(),
             share: None,
             rotate_key_after: None,
         }
     }
 
-    fn open(&self, settings: &Settings) -> Result<(Identity, Upkeep), IdentityError> {
-        open(settings, &self.server.tls(), CancellationToken::new())
+    async fn open(&self, settings: &Settings) -> Result<(Identity, Upkeep), IdentityError> {
+        open(settings, &self.server.tls(), CancellationToken::new()).await
+    }
+}
+
+fn metadata(path: &str) -> Reply {
+    match path {
+        "/latest/api/token" => Reply::json("TOKEN"),
+        "/latest/meta-data/instance-id" => Reply::json("i-0abc"),
+        "/latest/dynamic/instance-identity/document" => {
+            Reply::json(r#"{"region":"test-1","availabilityZone":"test-1a"}"#)
+        }
+        _ => Reply(404, vec![], String::new()),
     }
 }
 

@@ -1,13 +1,15 @@
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::aws::NoCredentials;
 use crate::aws::tests::server::{Reply, Seen, TestServer};
+use crate::aws::{CredentialSource as _, NoCredentials};
 use crate::runtime::cause::in_one_line;
 
 #[tokio::test]
@@ -79,12 +81,9 @@ async fn node_gets_its_credentials_when_the_service_recovers() {
 
     switch.store(true, Ordering::Relaxed);
 
-    let mut state = world.source.state.clone();
-    let recovered = state.wait_for(|state| state.token.is_some());
-    tokio::time::timeout(Duration::from_secs(20), recovered)
+    tokio::time::timeout(Duration::from_secs(20), world.source.first())
         .await
-        .expect("the refresher tries again within seconds")
-        .unwrap();
+        .expect("the refresher tries again within seconds");
     world.source.credentials().await.unwrap();
 }
 
@@ -178,22 +177,11 @@ async fn stopped_refresher_leaves_nobody_waiting() {
     assert!(answer.is_err());
 }
 
-#[test]
-fn renewal_comes_at_half_of_the_lifetime() {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_341_923);
-
-    let hour = half_of_lifetime(now, now + Duration::from_secs(3600));
-    let moment = half_of_lifetime(now, now + Duration::from_secs(1));
-
-    assert_eq!(hour, Duration::from_secs(1800));
-    assert_eq!(moment, SHORTEST_RENEWAL);
-}
-
 struct World {
     state: tempfile::TempDir,
     server: TestServer,
     vault: Vault,
-    source: Arc<RoleCredentials>,
+    source: Arc<Refreshed>,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
 }

@@ -2,6 +2,7 @@
 
 mod docker;
 mod download;
+mod fleet;
 mod package;
 mod processes;
 mod run_document;
@@ -67,7 +68,7 @@ pub(super) enum Support {
 
 /// Whether `plugin` can be run.
 pub(super) fn support(plugin: &str) -> Support {
-    if Shell::of_plugin(plugin).is_some() || BUILT.contains(&plugin) {
+    if Shell::of_plugin(plugin).is_some() || BUILT.contains(&plugin) || fleet::is_plugin(plugin) {
         Support::Built
     } else if ELSEWHERE.contains(&plugin) {
         Support::Elsewhere
@@ -255,6 +256,7 @@ pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
         RUN_DOCKER_ACTION => docker::run_action(task, cancel).await,
         RUN_DOCUMENT => run_document::run(task, cancel).await,
         UPDATE_AGENT => update::refuse(&task),
+        plugin if fleet::is_plugin(plugin) => fleet::run(task, cancel).await,
         plugin => match Shell::of_plugin(plugin) {
             Some(shell) => script::run(task, shell, cancel).await,
             // Who calls has asked for support first.

@@ -1,5 +1,5 @@
 //! Operations that agents call as a matter of course and for which the gateway has nothing to say:
-//! associations, inventory, compliance, packages. The answers are valid and empty.
+//! associations, compliance, packages. The answers are valid and empty.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub(super) fn answer(
     speaks_for_itself(node_id, member("InstanceId"))?;
     let answer = match operation {
         "ListInstanceAssociations" | "ListAssociations" => json!({"Associations": []}),
-        "UpdateInstanceAssociationStatus" | "UpdateAssociationStatus" | "PutInventory" => json!({}),
+        "UpdateInstanceAssociationStatus" | "UpdateAssociationStatus" => json!({}),
         "PutComplianceItems" => {
             speaks_for_itself(node_id, member("ResourceId"))?;
             json!({})
@@ -52,13 +52,13 @@ mod tests {
                 "ListInstanceAssociations",
                 json!({"InstanceId": other, "MaxResults": 20}),
             ),
-            ("PutInventory", json!({"InstanceId": other})),
             ("PutComplianceItems", json!({"ResourceId": other})),
         ] {
             let error = answer(operation, NODE, &request).unwrap_err();
             assert_eq!(error.code(), "AccessDeniedException", "{operation}");
         }
-        assert!(answer("PutInventory", NODE, &json!({"InstanceId": NODE})).is_ok());
+        let own = json!({"InstanceId": NODE});
+        assert!(answer("ListInstanceAssociations", NODE, &own).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A node speaks for itself only: wherever a request names a node, it must be the one that signed.
 
 mod empty;
+mod inventory;
 mod packages;
 mod registration;
 mod report;
@@ -11,7 +12,9 @@ use super::ApiState;
 use super::answer::{ApiError, read, reply};
 use super::ssm::{documents, parameter_store};
 
-pub(super) use registration::{register, replace_key, role_token};
+pub(super) use registration::{
+    RegisterRequest, node_of, register, register_instance, replace_key, role_token,
+};
 
 /// Runs `operation` of the Systems Manager service for the node `node_id`.
 ///
@@ -25,6 +28,7 @@ pub(super) async fn call(
 ) -> Result<Vec<u8>, ApiError> {
     match operation {
         "UpdateInstanceInformation" => reply(&report::update(state, node_id, read(body)?).await?),
+        "PutInventory" => reply(&inventory::put(state, node_id, read(body)?).await?),
         "GetParameters" => reply(&parameter_store::get_many(state, read(body)?).await?),
         "GetParameter" => reply(&parameter_store::get(state, read(body)?).await?),
         "GetDocument" => reply(&documents::get(state, read(body)?).await?),

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use super::super::ApiState;
 use super::super::answer::ApiError;
-use super::super::signature::SignatureError;
+use super::super::signature::{Caller, SignatureError};
 use super::super::validation::{length, required};
+use super::speaks_for_itself;
 use crate::gateway::store::Secret;
 use crate::gateway::store::activations::RegistrationRefused;
-use crate::gateway::store::nodes::NewNode;
+use crate::gateway::store::nodes::{InstanceRefused, NewNode};
 
 /// The only type of keys there is.
 const KEY_TYPE: &str = "Rsa";
@@ -35,11 +36,62 @@ pub(in super::super) struct RegisterRequest {
     public_key_type: Option<String>,
 }
 
+impl RegisterRequest {
+    /// Whether it relies on an activation.
+    pub(in super::super) fn has_activation(&self) -> bool {
+        self.activation_code.is_some() || self.activation_id.is_some()
+    }
+}
+
 /// RegisterManagedInstance's result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in super::super) struct RegisterResult {
     instance_id: String,
+}
+
+/// Registers the key of an instance of EC2, which has no activation: that it is a node the gateway knows
+/// is proven by its signature.
+///
+/// # Errors
+/// `ValidationException`, `InvalidPublicKey`, `InstanceAlreadyRegistered`, `PublicKeyAlreadyRegistered`,
+/// and `AccessDeniedException` for anybody but the node itself.
+pub(in super::super) async fn register_instance(
+    state: &ApiState,
+    caller: Caller,
+    request: RegisterRequest,
+) -> Result<RegisterResult, ApiError> {
+    let node_id = node_of(caller, "RegisterManagedInstance")?;
+    let fingerprint = required("fingerprint", request.fingerprint)?;
+    speaks_for_itself(&node_id, Some(&fingerprint))?;
+    let public_key = check_key(request.public_key, request.public_key_type.as_deref())?;
+    let outcome = state
+        .store
+        .register_instance_key(&node_id, public_key)
+        .await?;
+    match outcome {
+        Ok(()) => {
+            info!(node = node_id, "instance registered");
+            Ok(RegisterResult {
+                instance_id: node_id,
+            })
+        }
+        Err(InstanceRefused::KeyInUse) => Err(refused(RegistrationRefused::KeyInUse)),
+        Err(InstanceRefused::Registered) => Err(ApiError::new(
+            "InstanceAlreadyRegistered",
+            "The instance has been registered already.",
+        )),
+    }
+}
+
+/// The node that signed, for operations that are a node's alone.
+pub(in super::super) fn node_of(caller: Caller, operation: &str) -> Result<String, ApiError> {
+    match caller {
+        Caller::Node { node_id } => Ok(node_id),
+        Caller::Person { arn, .. } => Err(ApiError::access_denied(format!(
+            "User: {arn} is not authorized to perform: ssm:{operation}"
+        ))),
+    }
 }
 
 /// Registers a host with an activation. The request is not signed: the code is its proof.

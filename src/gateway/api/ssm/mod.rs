@@ -4,6 +4,7 @@
 mod activations;
 mod commands;
 pub(super) mod documents;
+mod inventory;
 mod node_filter;
 mod nodes;
 pub(super) mod parameter_store;
@@ -53,6 +54,8 @@ pub(super) async fn call(
         "DescribeParameters" => reply(&parameter_store::describe(state, read(body)?).await?),
         "DeleteParameter" => reply(&parameter_store::delete(state, read(body)?).await?),
         "DeleteParameters" => reply(&parameter_store::delete_many(state, read(body)?).await?),
+        "GetInventory" => reply(&inventory::get(state, read(body)?).await?),
+        "ListInventoryEntries" => reply(&inventory::entries(state, read(body)?).await?),
         "AddTagsToResource" => reply(&tags::add(state, read(body)?).await?),
         "RemoveTagsFromResource" => reply(&tags::remove(state, read(body)?).await?),
         "ListTagsForResource" => reply(&tags::list(state, read(body)?).await?),

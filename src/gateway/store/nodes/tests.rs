@@ -162,3 +162,26 @@ fn node_ids_are_those_of_the_service_model() {
         assert!(!is_node_id(id), "{id}");
     }
 }
+
+#[tokio::test]
+async fn instance_gets_one_key_that_nobody_else_has() {
+    let store = store_with(&["i-00000001", "i-00000002"]).await;
+    let register = async |id: &str, key: &str| {
+        let registered = store.register_instance_key(id, key.into()).await;
+        registered.unwrap()
+    };
+
+    assert_eq!(register("i-00000001", "key").await, Ok(()));
+    assert_eq!(
+        register("i-00000001", "other").await,
+        Err(InstanceRefused::Registered)
+    );
+    assert_eq!(
+        register("i-00000002", "key").await,
+        Err(InstanceRefused::KeyInUse)
+    );
+
+    let node = store.node("i-00000001").await.unwrap().unwrap();
+    assert_eq!(node.public_key.as_deref(), Some("key"));
+    assert_eq!(node.fingerprint, "i-00000001");
+}

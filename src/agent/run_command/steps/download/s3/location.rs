@@ -41,7 +41,7 @@ impl Location {
             return None;
         }
         let host = url.host_str()?;
-        let is_configured = endpoint.domain.is_none() && url.origin() == endpoint.url.origin();
+        let is_configured = endpoint.names.is_none() && url.origin() == endpoint.url.origin();
         let in_host = if is_configured {
             None
         } else {

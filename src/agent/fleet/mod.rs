@@ -1,0 +1,3 @@
+//! What an operator asks of many hosts at once, beside running commands: inventory.
+
+pub mod inventory;
