@@ -68,9 +68,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway::recordings",
         &["gateway::store", "protocol::wire", "runtime"],
     ),
+    ("gateway::attachments", &["runtime"]),
     (
         "gateway::api",
         &[
+            "gateway::attachments",
             "gateway::broker",
             "gateway::recordings",
             "gateway::store",
@@ -91,6 +93,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agent::config",
             "agent::identity",
             "agent::setup",
+            // One command under two names.
+            "agent::verify_recording",
             "aws",
             "transport",
             "protocol::wire",

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::args::DEFAULT_CONFIG;
 pub use commands::CommandSettings;
 use section::Section;
-pub use uploads::{CloudWatchSettings, S3Settings, UploadPolicy, UploadSettings};
+pub use uploads::{CloudWatchSettings, RecordPolicy, S3Settings, UploadSettings};
 
 /// `Ssm.HealthFrequencyMinutes`: 5, allowed 5 to 60, as in the reference.
 const HEALTH_MINUTES: i64 = 5;
@@ -90,6 +90,8 @@ pub struct Profile {
 pub struct EndpointSettings {
     /// `Ssm.Endpoint`.
     pub ssm: String,
+    /// `Mds.Endpoint`.
+    pub delivery: String,
     /// `Kms.Endpoint`.
     pub kms: String,
     /// `S3.Endpoint`.
@@ -195,6 +197,8 @@ pub struct TranscriptSettings {
     pub record_input: bool,
     /// Memory per session, in bytes.
     pub spool: usize,
+    /// `Policy`: what follows if the files cannot be written.
+    pub policy: RecordPolicy,
 }
 
 /// `SsmAgent.Audit`.
@@ -290,6 +294,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
             ssm: ssm.text("Endpoint")?,
             kms: kms.text("Endpoint")?,
             s3: s3.text("Endpoint")?,
+            delivery: mds.text("Endpoint")?,
             messages: mgs.text("Endpoint")?,
             messages_region: mgs.text("Region")?,
             region: agent.text("Region")?,
@@ -307,7 +312,6 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     };
     ssm.known(&known::SSM)?;
     mgs.known(&known::MGS)?;
-    mds.known(&known::MDS)?;
     agent.known(&known::AGENT)?;
     identity.known(&known::IDENTITY)?;
     s3.known(&known::S3)?;
@@ -439,6 +443,7 @@ fn read_transcript(
         quota: section.number("QuotaBytes", QUOTA_BYTES, 1 << 20..=1 << 50)?,
         record_input: section.boolean("RecordInput", false)?,
         spool: section.number("SpoolBytes", SPOOL_BYTES, 64 << 10..=64 << 20)?,
+        policy: uploads::policy(&mut section)?,
     };
     let uploads = uploads::read(&mut section)?;
     own.absorb(section);

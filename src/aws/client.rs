@@ -1,5 +1,6 @@
 //! The client: one call to a service, signed and retried.
 
+mod download;
 mod draft;
 mod service;
 mod upload;
@@ -28,6 +29,7 @@ use super::signer::{Parts, Scope, SignError, sign_with_credentials, sign_with_no
 use super::skew::Skew;
 use crate::runtime::proxy;
 
+pub use download::{Download, FetchError};
 pub(super) use draft::Draft;
 pub(super) use service::Service;
 
@@ -50,6 +52,7 @@ struct Shared {
     to_kms: Route,
     to_logs: Route,
     to_messages: Route,
+    to_delivery: Route,
     routes: Routes,
     proxies: proxy::Settings,
     skew: Skew,
@@ -61,6 +64,7 @@ impl Shared {
             Service::Ssm => &self.endpoints.ssm,
             Service::Kms => &self.endpoints.kms,
             Service::Messages => &self.endpoints.messages,
+            Service::Delivery => &self.endpoints.delivery,
             Service::S3 => &self.endpoints.s3.url,
             Service::Logs => &self.endpoints.logs,
         }
@@ -68,7 +72,9 @@ impl Shared {
 
     fn region(&self, service: Service) -> &str {
         match service {
-            Service::Ssm | Service::Kms | Service::S3 | Service::Logs => &self.endpoints.region,
+            Service::Ssm | Service::Kms | Service::S3 | Service::Logs | Service::Delivery => {
+                &self.endpoints.region
+            }
             Service::Messages => &self.endpoints.messages_region,
         }
     }
@@ -79,6 +85,7 @@ impl Shared {
             Service::Ssm => self.to_ssm.clone(),
             Service::Kms => self.to_kms.clone(),
             Service::Messages => self.to_messages.clone(),
+            Service::Delivery => self.to_delivery.clone(),
             Service::Logs => self.to_logs.clone(),
             Service::S3 => self.routes.route(url, &self.proxies),
         }
@@ -125,6 +132,7 @@ impl Client {
             to_kms: routes.route(&endpoints.kms, proxies),
             to_logs: routes.route(&endpoints.logs, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
+            to_delivery: routes.route(&endpoints.delivery, proxies),
             routes,
             proxies: proxies.clone(),
             endpoints,
@@ -286,7 +294,7 @@ impl Client {
             .await
     }
 
-    fn json_draft<'a, Q: Serialize>(
+    pub(super) fn json_draft<'a, Q: Serialize>(
         &self,
         service: Service,
         prefix: &str,
@@ -311,7 +319,7 @@ impl Client {
         })
     }
 
-    async fn json_call<R: DeserializeOwned>(
+    pub(super) async fn json_call<R: DeserializeOwned>(
         &self,
         draft: Draft<'_>,
         authority: Authority<'_>,
@@ -320,7 +328,7 @@ impl Client {
         self.json_call_with(draft, authority, attempts).await
     }
 
-    async fn json_call_with<R: DeserializeOwned>(
+    pub(super) async fn json_call_with<R: DeserializeOwned>(
         &self,
         draft: Draft<'_>,
         authority: Authority<'_>,
@@ -354,17 +362,30 @@ impl Client {
                 },
                 Err(failure) => (failure, false),
             };
-            let verdict = attempts.judge(&failure, clock_changed);
-            if verdict != Verdict::GiveUp {
-                debug!(operation = draft.operation, ?verdict, %failure, "calling again");
-            }
-            match verdict {
-                Verdict::GiveUp => return Err(failure),
-                Verdict::Resign => {}
-                Verdict::RenewCredentials => self.credentials.refused(),
-                Verdict::Wait(wait) => tokio::time::sleep(wait).await,
-            }
+            self.recover(&mut attempts, draft, failure, clock_changed)
+                .await?;
         }
+    }
+
+    /// Does what has to be done before a call is made again; a failure that is final comes back.
+    async fn recover(
+        &self,
+        attempts: &mut Attempts,
+        draft: &Draft<'_>,
+        failure: CallError,
+        clock_changed: bool,
+    ) -> Result<(), CallError> {
+        let verdict = attempts.judge(&failure, clock_changed);
+        if verdict != Verdict::GiveUp {
+            debug!(operation = draft.operation, ?verdict, %failure, "calling again");
+        }
+        match verdict {
+            Verdict::GiveUp => return Err(failure),
+            Verdict::Resign => {}
+            Verdict::RenewCredentials => self.credentials.refused(),
+            Verdict::Wait(wait) => tokio::time::sleep(wait).await,
+        }
+        Ok(())
     }
 
     /// One exchange: the answer, whatever its status, and whether it has corrected the clock.
@@ -380,9 +401,13 @@ impl Client {
             operation: draft.operation.to_owned(),
             cause,
         })?;
-        let clock_changed = date_of(answer.headers())
-            .is_some_and(|date| self.shared.skew.observe(date, SystemTime::now()));
+        let clock_changed = self.observe_clock(answer.headers());
         Ok((answer, clock_changed))
+    }
+
+    /// Corrects the clock by the date of an answer; tells whether that changed something.
+    fn observe_clock(&self, headers: &HeaderMap) -> bool {
+        date_of(headers).is_some_and(|date| self.shared.skew.observe(date, SystemTime::now()))
     }
 
     async fn sign_draft(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -134,27 +135,52 @@ impl Route {
     ) -> Result<Response<Bytes>, HttpError> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let exchange = async {
-            let response = match self {
-                Self::Direct(pool) => pool.request(request).await,
-                Self::Tunnel(pool) => pool.request(request).await,
-            };
-            let (parts, body) = response
-                .map_err(|cause| explain_send(&host, cause))?
-                .into_parts();
+            let (parts, body) = self.send(request, &host).await?.into_parts();
             let body = Limited::new(body, RESPONSE_LIMIT)
                 .collect()
                 .await
                 .map_err(|cause| explain_read(&host, cause))?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
-        let answer = tokio::time::timeout(timeout, exchange).await;
-        answer.unwrap_or_else(|_| {
-            Err(HttpError::Timeout {
-                host: host.clone(),
-                after: timeout,
-            })
-        })
+        within(timeout, &host, exchange).await
     }
+
+    /// Sends `request` and reads the head of the answer within `timeout`; its body is still to come.
+    pub(super) async fn open(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        within(timeout, &host, self.send(request, &host)).await
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        host: &str,
+    ) -> Result<Response<Incoming>, HttpError> {
+        let response = match self {
+            Self::Direct(pool) => pool.request(request).await,
+            Self::Tunnel(pool) => pool.request(request).await,
+        };
+        response.map_err(|cause| explain_send(host, cause))
+    }
+}
+
+/// What comes of `work` if it does within `timeout`.
+pub(super) async fn within<T>(
+    timeout: Duration,
+    host: &str,
+    work: impl Future<Output = Result<T, HttpError>>,
+) -> Result<T, HttpError> {
+    let done = tokio::time::timeout(timeout, work).await;
+    done.unwrap_or_else(|_| {
+        Err(HttpError::Timeout {
+            host: host.to_owned(),
+            after: timeout,
+        })
+    })
 }
 
 fn tcp() -> Repeating<HttpConnector> {
@@ -189,7 +215,10 @@ fn explain_send(host: &str, cause: hyper_util::client::legacy::Error) -> HttpErr
     }
 }
 
-fn explain_read(host: &str, cause: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
+pub(super) fn explain_read(
+    host: &str,
+    cause: Box<dyn std::error::Error + Send + Sync>,
+) -> HttpError {
     let host = host.to_owned();
     if cause.is::<LengthLimitError>() {
         HttpError::TooLarge { host }

@@ -1,10 +1,11 @@
-//! The operations of S3 that an upload of a transcript needs.
+//! The operations of S3 that uploads of transcripts and downloads of content need.
 //!
 //! A bucket is addressed by its host name, `bucket.s3.region.domain`, and in the path where its name
 //! has a dot, which no certificate covers, or where an endpoint is configured.
 
 mod copy;
 mod names;
+mod read;
 mod xml;
 
 use base64::Engine as _;
@@ -23,11 +24,11 @@ use super::error::CallError;
 use super::retry::Attempts;
 
 pub use self::names::{BucketName, ObjectKey, S3NameError};
+pub use self::read::Listing;
 
 const REGION_HEADER: &str = "x-amz-bucket-region";
 /// The owner of the bucket may be another account than that of the node.
 const ACL: &str = "bucket-owner-full-control";
-const CONTENT_TYPE: &str = "text/plain";
 
 /// A bucket whose region is known. Clones share connections.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Bucket {
     name: BucketName,
     region: String,
     base: Url,
+    /// Whether calls to it carry no signature.
+    is_public: bool,
 }
 
 /// How a bucket encrypts what is stored in it.
@@ -45,6 +48,15 @@ pub struct Encryption {
     pub algorithm: String,
     /// The key of KMS, if the bucket names one.
     pub key_id: Option<String>,
+}
+
+/// What S3 notes of an object beside its content.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// Its media type.
+    pub content_type: &'a str,
+    /// How it is to be encrypted, if the bucket says.
+    pub encryption: Option<&'a Encryption>,
 }
 
 /// A part that S3 has.
@@ -62,6 +74,18 @@ impl Client {
     /// # Errors
     /// [`CallError`]; the code is `NoSuchBucket` if there is none.
     pub async fn bucket(&self, name: BucketName) -> Result<Bucket, CallError> {
+        self.find_bucket(name, false).await
+    }
+
+    /// The same for a bucket that everybody may read; calls to it are not signed.
+    ///
+    /// # Errors
+    /// [`CallError`]; the code is `NoSuchBucket` if there is none.
+    pub async fn public_bucket(&self, name: BucketName) -> Result<Bucket, CallError> {
+        self.find_bucket(name, true).await
+    }
+
+    async fn find_bucket(&self, name: BucketName, is_public: bool) -> Result<Bucket, CallError> {
         let home = &self.endpoints().region;
         let base = base(&self.endpoints().s3, &name, home)?;
         let bucket = Bucket {
@@ -69,6 +93,7 @@ impl Client {
             name,
             region: home.clone(),
             base,
+            is_public,
         };
         let region = match bucket.head().await {
             Ok(answer) => region_of(answer.headers()),
@@ -133,10 +158,10 @@ impl Bucket {
         &self,
         key: &ObjectKey,
         body: Bytes,
-        encryption: Option<&Encryption>,
+        attributes: Attributes<'_>,
     ) -> Result<(), CallError> {
         let mut draft = self.draft("PutObject", Method::PUT, &key.encoded(), body)?;
-        draft.headers = object_headers(encryption);
+        draft.headers = object_headers(attributes);
         draft.headers.insert(0, content_md5(&draft.body));
         self.call(&draft).await.map(drop)
     }
@@ -148,12 +173,12 @@ impl Bucket {
     pub async fn create_multipart_upload(
         &self,
         key: &ObjectKey,
-        encryption: Option<&Encryption>,
+        attributes: Attributes<'_>,
     ) -> Result<String, CallError> {
         const OPERATION: &str = "CreateMultipartUpload";
         let target = format!("{}?uploads=", key.encoded());
         let mut draft = self.draft(OPERATION, Method::POST, &target, Bytes::new())?;
-        draft.headers = object_headers(encryption);
+        draft.headers = object_headers(attributes);
         let answer = self.call(&draft).await?.into_body();
         let path = ["InitiateMultipartUploadResult", "UploadId"];
         xml::text(OPERATION, &answer, &path)?.ok_or_else(|| unexpected(OPERATION, "it has no id"))
@@ -240,7 +265,7 @@ impl Bucket {
     async fn head(&self) -> Result<Response<Bytes>, CallError> {
         const OPERATION: &str = "HeadBucket";
         let draft = self.draft(OPERATION, Method::HEAD, "", Bytes::new())?;
-        let (answer, _) = self.client.attempt(&draft, Authority::Credentials).await?;
+        let (answer, _) = self.client.attempt(&draft, self.authority()).await?;
         if answer.status().is_success() || region_of(answer.headers()).is_some() {
             return Ok(answer);
         }
@@ -255,9 +280,15 @@ impl Bucket {
 
     async fn call(&self, draft: &Draft<'_>) -> Result<Response<Bytes>, CallError> {
         let attempts = Attempts::of(draft.operation);
-        self.client
-            .call(draft, Authority::Credentials, attempts)
-            .await
+        self.client.call(draft, self.authority(), attempts).await
+    }
+
+    fn authority(&self) -> Authority<'static> {
+        if self.is_public {
+            Authority::Nobody
+        } else {
+            Authority::Credentials
+        }
     }
 
     /// `target` is an encoded key, a query, or both.
@@ -307,12 +338,12 @@ fn region_of(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The headers of a new object but for the digest of its content, in alphabetical order.
-fn object_headers(encryption: Option<&Encryption>) -> Vec<(&'static str, String)> {
+fn object_headers(attributes: Attributes<'_>) -> Vec<(&'static str, String)> {
     let mut headers = vec![
-        ("content-type", CONTENT_TYPE.to_owned()),
+        ("content-type", attributes.content_type.to_owned()),
         ("x-amz-acl", ACL.to_owned()),
     ];
-    let Some(encryption) = encryption else {
+    let Some(encryption) = attributes.encryption else {
         return headers;
     };
     let is_kms = encryption.algorithm == "aws:kms";

@@ -79,7 +79,7 @@ class HostWorld(world.World):
         with open(self.ca) as file:
             self.host.write("/etc/amazon/ssm/gateway.pem", file.read())
         self.host.write(CONFIGURATION, json.dumps(
-            {"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url},
+            {"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
              "Identity": {"ConsumptionOrder": ["OnPrem"]},
              "SsmAgent": {"CaFile": "/etc/amazon/ssm/gateway.pem", "Session": session}}))
 

@@ -69,6 +69,11 @@ impl World {
     }
 
     pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::recording(Transcript::new(None), change)
+    }
+
+    /// An agent that records.
+    pub fn recording(transcript: Transcript, change: impl FnOnce(&mut Settings)) -> Self {
         let (links, dialled) = mpsc::unbounded_channel();
         let (report, outcomes) = mpsc::channel(8);
         let mut settings = Settings::new("mi-0123456789abcdef0", PROGRAM);
@@ -78,7 +83,7 @@ impl World {
             supervisor: Supervisor::new(
                 settings,
                 Gateway(links),
-                Transcript::new(None),
+                transcript,
                 report,
                 CancellationToken::new(),
             ),

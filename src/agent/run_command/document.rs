@@ -59,6 +59,16 @@ pub(super) struct Step {
     pub(super) preconditions: BTreeMap<String, Vec<Argument>>,
 }
 
+/// A parameter and its value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Parameter<'a> {
+    pub(super) name: &'a str,
+    pub(super) definition: &'a ParameterDefinition,
+    pub(super) value: Value,
+    /// Whether the value comes from Parameter Store.
+    pub(super) is_stored: bool,
+}
+
 /// Why a document cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -172,6 +182,26 @@ impl Document {
             })
         });
         steps.collect()
+    }
+
+    /// Its parameters: the name of each, its definition, and its value with what Parameter Store said.
+    pub(super) fn parameters(
+        &self,
+        given: &Map<String, Value>,
+        stored: &StoredParameters,
+    ) -> Result<Vec<Parameter<'_>>, Refusal> {
+        let values = self.with_defaults(given);
+        let parameters = self.parameters.iter().map(|(name, definition)| {
+            let written = values.get(name).cloned().unwrap_or_default();
+            let value = stored.fill(&written)?;
+            Ok(Parameter {
+                is_stored: value != written,
+                name,
+                definition,
+                value,
+            })
+        });
+        parameters.collect()
     }
 
     /// The values: those given under names that can be referred to, then defaults, then null.

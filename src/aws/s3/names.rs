@@ -7,7 +7,7 @@ const KEY: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketName(String);
 
-/// The key of an object; its segments are not empty, `.` or `..`.
+/// The key of an object; its segments are not `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectKey(String);
 
@@ -68,6 +68,21 @@ impl ObjectKey {
         }
     }
 
+    /// A key as it is, its empty segments included.
+    ///
+    /// # Errors
+    /// [`S3NameError::Key`], also for a segment `.` or `..`, which URLs do not keep.
+    pub fn exact(key: &str) -> Result<Self, S3NameError> {
+        let is_key = (1..=KEY).contains(&key.len())
+            && !key.split('/').any(|segment| matches!(segment, "." | ".."))
+            && !key.chars().any(char::is_control);
+        if is_key {
+            Ok(Self(key.to_owned()))
+        } else {
+            Err(S3NameError::Key(key.to_owned()))
+        }
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -119,6 +134,14 @@ mod tests {
 
         for (prefix, name, expected) in table {
             assert_eq!(ObjectKey::join(prefix, name).unwrap().encoded(), expected);
+        }
+    }
+
+    #[test]
+    fn key_of_what_is_there_already_stays_as_it_is() {
+        assert_eq!(ObjectKey::exact("/a//b ").unwrap().encoded(), "/a//b%20");
+        for key in ["", "a/../b", "./a", "a\nb", &"x".repeat(KEY + 1)] {
+            assert!(ObjectKey::exact(key).is_err(), "{key:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reads one element out of an XML answer.
+//! Reads elements out of an XML answer.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -19,10 +19,21 @@ pub(super) fn text(
     xml: &[u8],
     path: &[&str],
 ) -> Result<Option<String>, CallError> {
+    let first = texts(operation, xml, path)?.into_iter().next();
+    let first = first.map(|text| text.trim().to_owned());
+    Ok(first.filter(|text| !text.is_empty()))
+}
+
+/// The texts of all elements at `path` that are not written as empty ones, spaces included.
+///
+/// # Errors
+/// [`CallError::Answer`] if `xml` is no XML.
+pub(super) fn texts(operation: &str, xml: &[u8], path: &[&str]) -> Result<Vec<String>, CallError> {
     let no_xml = |reason: String| unexpected(operation, &reason);
     let mut reader = Reader::from_reader(xml);
     let mut open: Vec<String> = Vec::new();
     let mut found = String::new();
+    let mut all = Vec::new();
     loop {
         let event = reader.read_event();
         match event.map_err(|error| no_xml(error.to_string()))? {
@@ -30,8 +41,10 @@ pub(super) fn text(
             Event::Start(start) => {
                 open.push(String::from_utf8_lossy(start.local_name().as_ref()).into_owned());
             }
-            Event::End(_) if open == path => break,
             Event::End(_) => {
+                if open == path {
+                    all.push(std::mem::take(&mut found));
+                }
                 open.pop();
             }
             Event::Text(text) if open == path => {
@@ -51,7 +64,7 @@ pub(super) fn text(
             _ => {}
         }
     }
-    Ok(Some(found.trim().to_owned()).filter(|text| !text.is_empty()))
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -68,6 +81,13 @@ mod tests {
         assert_eq!(read(&["A", "B", "D"]).as_deref(), Some("a&b"));
         assert_eq!(read(&["A", "B", "C"]), None);
         assert_eq!(read(&["B"]), None);
+    }
+
+    #[test]
+    fn texts_of_all_elements_are_read_with_their_spaces() {
+        let xml = b"<L><C><K> a &lt; </K></C><C><K>b</K><S>1</S></C><K>no</K></L>";
+
+        assert_eq!(texts("Op", xml, &["L", "C", "K"]).unwrap(), [" a < ", "b"]);
     }
 
     #[test]

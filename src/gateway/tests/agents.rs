@@ -301,11 +301,14 @@ async fn what_agents_ask_at_start_has_valid_answers() {
     }
     let document = agent.ssm("GetDocument", json!({"Name": "AWS-X"})).await;
     assert_eq!(document.unwrap_err(), "InvalidDocument");
-    let poll =
-        json!({"Destination": node_id, "MessagesRequestId": "r", "VisibilityTimeoutInSeconds": 0});
-    let messages = agent.delivery("GetMessages", poll).await.unwrap();
-    assert_eq!(
-        messages,
-        json!({"Destination": node_id, "MessagesRequestId": "r", "Messages": []})
+    let document = json!({"Name": "AWS-RunRemoteScript", "DocumentVersion": "1"});
+    let got = agent.ssm("GetDocument", document.clone()).await.unwrap();
+    assert!(
+        got["Content"]
+            .as_str()
+            .unwrap()
+            .contains("aws:downloadContent")
     );
+    let described = agent.ssm("DescribeDocument", document).await.unwrap();
+    assert_eq!(described["Document"]["Status"], "Active");
 }

@@ -1,4 +1,6 @@
 mod agent;
+mod traces;
+mod ways;
 
 use std::time::Duration;
 
@@ -383,6 +385,45 @@ async fn script_that_asks_for_a_reboot_runs_again_after_it() {
     }
     assert_eq!(outputs[&command.job_on("mi-1")], "before\nafter\n");
     assert_eq!(outputs[&waiting.job_on("mi-1")], "later\n");
+}
+
+#[tokio::test]
+async fn command_that_runs_a_document_ends_once_whenever_its_agent_is_killed() {
+    let (folder, settings) = new_settings();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let note = |word: &str| format!("echo {word} >>{}", path("proof"));
+    let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", path("gate"));
+    let inner = steps(&[
+        ("a", json!({"runCommand": [note("a")]})),
+        ("b", json!({"runCommand": [note("b"), wait, "echo done"]})),
+    ]);
+    std::fs::write(path("document"), inner.to_string()).unwrap();
+    let document = json!({"schemaVersion": "2.2", "mainSteps": [
+        {"action": "aws:runDocument", "name": "inner",
+         "inputs": {"documentType": "LocalPath", "documentPath": path("document")}},
+    ]});
+    let command = id();
+    let mut agent = Agent::start(settings);
+    agent.send(&command, document, json!({})).await;
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
+
+    // Killed while it prepares, while a step begins, while one runs.
+    for pause in [0, 1, 5, 20, 80, 200] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        agent = Agent::start(agent.kill().await);
+    }
+    std::fs::write(path("gate"), "").unwrap();
+    let report = agent.ended(&command).await;
+
+    assert_eq!(report.document_status, Status::Success);
+    let step = &report.runtime_status.unwrap()["inner"];
+    assert_eq!(
+        (step.name.as_str(), step.standard_output.as_str()),
+        ("aws:runDocument", "done\n")
+    );
+    assert_eq!(std::fs::read_to_string(path("proof")).unwrap(), "a\nb\n");
+    let agent = Agent::start(agent.stop().await);
+    assert!(left(&agent.stop().await.directory).len() <= 1);
 }
 
 #[tokio::test]

@@ -20,10 +20,7 @@ pub(super) fn answer(
     speaks_for_itself(node_id, member("InstanceId"))?;
     let answer = match operation {
         "ListInstanceAssociations" | "ListAssociations" => json!({"Associations": []}),
-        "UpdateInstanceAssociationStatus"
-        | "UpdateAssociationStatus"
-        | "PutInventory"
-        | "PutConfigurePackageResult" => json!({}),
+        "UpdateInstanceAssociationStatus" | "UpdateAssociationStatus" | "PutInventory" => json!({}),
         "PutComplianceItems" => {
             speaks_for_itself(node_id, member("ResourceId"))?;
             json!({})
@@ -31,11 +28,6 @@ pub(super) fn answer(
         "DescribeAssociation" => {
             let text = "The specified association doesn't exist.";
             return Err(ApiError::new("AssociationDoesNotExist", text));
-        }
-        "GetDocument" | "DescribeDocument" => {
-            let name = member("Name").unwrap_or_default();
-            let text = format!("Document with name {name} does not exist.");
-            return Err(ApiError::new("InvalidDocument", text));
         }
         "GetManifest" => {
             let text = "The specified package doesn't exist.";

@@ -3,7 +3,7 @@
 
 mod activations;
 mod commands;
-mod documents;
+pub(super) mod documents;
 mod node_filter;
 mod nodes;
 pub(super) mod parameter_store;

@@ -142,7 +142,7 @@ async fn raw_stream_that_is_refused_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_open_when_sessions_are_aborted_is_told() {
+async fn connections_that_are_open_when_the_session_is_cut_off_are_told_at_once() {
     let mut audited = Audited::new();
     let target = Target::new().await;
     let mut world = audited.world(Transcript::new(None));
@@ -151,31 +151,62 @@ async fn what_is_open_when_sessions_are_aborted_is_told() {
     let mut connection = target.accept().await;
     tunnel.write(stream, b"up").await;
     read_exact(&mut connection, 2).await;
-    world.start("alice-2", raw(target.port));
-    let client = world.attach(PeerFeatures::ours()).await;
-    let mut raw_connection = target.accept().await;
-    client.type_text("question").await;
-    read_exact(&mut raw_connection, 8).await;
+    tunnel.client.ignore_the_rest();
 
-    // What its tasks are aborted by; the last of them takes the last sender with it.
-    drop(world.supervisor);
-    assert!(world.outcomes.recv().await.is_none());
+    // Its tasks are aborted.
+    drop(world);
+
+    audited.until_told("session-ended").await;
+    let lines = audited.lines().await;
+    let [_started, connection, ended] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    let address = format!("127.0.0.1:{}", target.port);
+    assert_eq!(text(connection, "target"), address);
+    assert_eq!(connection["up"], 2);
+    let reason = "the session broke off inside the agent";
+    assert_eq!(text(connection, "outcome"), reason);
+    assert_eq!(text(ended, "reason"), reason);
+}
+
+#[tokio::test]
+async fn session_with_very_many_connections_leaves_the_log_to_others() {
+    const CONNECTIONS: u64 = 260;
+    let mut audited = Audited::new();
+    let (_socket, port) = closed_port();
+    let mut world = audited.world(Transcript::new(None));
+    let mut tunnel = Tunnel::to(&mut world, port).await;
+    for _ in 0..CONNECTIONS {
+        let stream = tunnel.open().await;
+        tunnel.read_to_end(stream).await;
+    }
+    tunnel.client.close_session();
+    tunnel.client.ignore_the_rest();
+    world.outcome().await;
 
     let lines = audited.lines().await;
-    let of = |event: &str| -> Vec<&Value> {
+
+    let of = |name: &str| {
         lines
             .iter()
-            .filter(|line| text(line, "event") == event)
-            .collect()
+            .filter(|line| text(line, "event") == name)
+            .count() as u64
     };
-    let connections = of("connection");
-    let mut bytes: Vec<_> = connections.iter().map(|line| line["up"].as_u64()).collect();
-    bytes.sort_unstable();
-    assert_eq!(bytes, [Some(2), Some(8)], "{lines:?}");
-    for line in connections.into_iter().chain(of("session-ended")) {
-        let reason = line.get("outcome").or(line.get("reason"));
-        assert_eq!(reason.unwrap(), "the session broke off inside the agent");
-    }
+    let single = of("connection");
+    // One more each ten seconds, on a slow machine.
+    assert!((200..210).contains(&single), "{single} lines");
+    let [.., together, _ended] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(text(together, "event"), "connections");
+    assert!(text(together, "target").contains(&format!("127.0.0.1:{port}")));
+    let outcomes = together["outcomes"].as_object().unwrap();
+    assert!(outcomes.keys().next().unwrap().contains("refused"));
+    let rest: u64 = lines
+        .iter()
+        .filter_map(|line| line["connections"].as_u64())
+        .sum();
+    assert_eq!(single + rest, CONNECTIONS);
 }
 
 fn text<'a>(line: &'a Value, name: &str) -> &'a str {

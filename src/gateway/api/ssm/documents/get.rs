@@ -1,6 +1,7 @@
 //! GetDocument, DescribeDocument, ListDocumentVersions.
 
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use super::create::checked_version_name;
 use super::description::{ACTIVE, Description};
 use super::find::find;
 use super::refusal;
-use crate::gateway::store::documents::{Document, VersionSelector};
+use crate::gateway::store::documents::{Attachment, Document, VersionSelector};
 
 const LIST_VERSIONS: &str = "ListDocumentVersions";
 /// Versions on a page unless the caller says otherwise; the model allows 1 to 50.
@@ -28,7 +29,7 @@ static VERSION_NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[1-9][0-9]*
 /// Members of GetDocument and DescribeDocument.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway::api::ssm) struct Request {
+pub(in crate::gateway::api) struct Request {
     name: Option<String>,
     document_version: Option<String>,
     version_name: Option<String>,
@@ -38,7 +39,7 @@ pub(in crate::gateway::api::ssm) struct Request {
 /// GetDocument's result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway::api::ssm) struct Content {
+pub(in crate::gateway::api) struct Content {
     name: String,
     created_date: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,13 +51,26 @@ pub(in crate::gateway::api::ssm) struct Content {
     content: String,
     document_type: String,
     document_format: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments_content: Vec<AttachmentContent>,
+}
+
+/// A file of a package, and where it is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AttachmentContent {
+    name: String,
+    size: u64,
+    hash: String,
+    hash_type: &'static str,
+    url: String,
 }
 
 /// Gives a document's content: as it was written, or turned into the other format.
 ///
 /// # Errors
 /// `ValidationException`, `InvalidDocument`, `InvalidDocumentVersion`.
-pub(in crate::gateway::api::ssm) async fn get(
+pub(in crate::gateway::api) async fn get(
     state: &ApiState,
     request: Request,
 ) -> Result<Content, ApiError> {
@@ -79,13 +93,36 @@ pub(in crate::gateway::api::ssm) async fn get(
         content,
         document_type: document.document_type,
         document_format: format.as_str(),
+        attachments_content: attachments(state, version.attachments),
     })
+}
+
+/// The files of a package. The URLs of those that the gateway has are good for a while only.
+fn attachments(state: &ApiState, attachments: Vec<Attachment>) -> Vec<AttachmentContent> {
+    let now = SystemTime::now();
+    let content = |attachment: Attachment| {
+        let Attachment {
+            name,
+            sha256,
+            size,
+            url,
+        } = attachment;
+        let own = || state.attachments.url(&sha256, &name, now).to_string();
+        AttachmentContent {
+            url: url.unwrap_or_else(own),
+            name,
+            size,
+            hash: sha256,
+            hash_type: "Sha256",
+        }
+    };
+    attachments.into_iter().map(content).collect()
 }
 
 /// DescribeDocument's result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway::api::ssm) struct Described {
+pub(in crate::gateway::api) struct Described {
     document: Description,
 }
 
@@ -93,7 +130,7 @@ pub(in crate::gateway::api::ssm) struct Described {
 ///
 /// # Errors
 /// `ValidationException`, `InvalidDocument`, `InvalidDocumentVersion`.
-pub(in crate::gateway::api::ssm) async fn describe(
+pub(in crate::gateway::api) async fn describe(
     state: &ApiState,
     request: Request,
 ) -> Result<Described, ApiError> {

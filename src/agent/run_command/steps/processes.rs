@@ -1,4 +1,4 @@
-//! The processes of a script: finding the wrapper again, and ending all of them.
+//! The processes of a step: finding a script's wrapper again, and ending all of them.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -9,8 +9,6 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tracing::{debug, warn};
-
-use crate::protocol::wire::job::CommandId;
 
 /// How often all processes are looked through: one may fork between a look and its end.
 const ROUNDS: u32 = 5;
@@ -30,11 +28,6 @@ pub(super) fn is_wrapper(pid: Pid, exit: &Path) -> bool {
 /// The variable by which the processes of a step are known.
 pub(super) const MARKER: &str = "SSM_AGENT_STEP";
 
-/// What the variable says of a step.
-pub(super) fn mark(command: &CommandId, step: &str) -> String {
-    format!("{command}/{step}")
-}
-
 /// Ends the process group of `leader`, and whatever else carries the step's mark: what made itself
 /// a group or a session of its own.
 pub(super) async fn kill_all(leader: Pid, mark: &str) {
@@ -42,9 +35,14 @@ pub(super) async fn kill_all(leader: Pid, mark: &str) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => warn!(%leader, %error, "cannot kill the processes of a step"),
     }
+    kill_marked(mark).await;
+}
+
+/// Ends whatever carries the step's mark.
+pub(super) async fn kill_marked(mark: &str) {
     for _ in 0..ROUNDS {
         let variable = format!("{MARKER}={mark}");
-        let killed = tokio::task::spawn_blocking(move || kill_marked(&variable)).await;
+        let killed = tokio::task::spawn_blocking(move || kill_once(&variable)).await;
         if killed.unwrap_or_default() == 0 {
             return;
         }
@@ -53,7 +51,7 @@ pub(super) async fn kill_all(leader: Pid, mark: &str) {
 }
 
 /// Kills everything whose environment has the variable; returns how much that was.
-fn kill_marked(marked: &str) -> usize {
+fn kill_once(marked: &str) -> usize {
     let Ok(entries) = fs::read_dir("/proc") else {
         return 0;
     };

@@ -1,0 +1,187 @@
+//! Running git: in a process group of its own, ended with everything it started when its command is
+//! cancelled, when it is too late or when it brings too much.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::unistd::{Pid, Uid, User};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::super::super::super::runner::blocking;
+use super::super::super::processes;
+use super::super::get_options::GetOptions;
+use super::super::{BYTES, DownloadError};
+use super::Repository;
+use super::credentials::Credentials;
+use crate::agent::run_command::steps::Task;
+
+/// Longest text of git that is told.
+const TEXT: u64 = 4096;
+/// How often it is looked how much there is.
+const LOOK: Duration = Duration::from_secs(2);
+/// How git may reach a repository: not by running what an address says.
+const PROTOCOLS: &str = "http:https:ssh:git:file";
+/// Settings that take precedence over those of the host: no program that keeps passwords is asked or
+/// told, and none runs because a repository was cloned.
+const SETTINGS: [&str; 3] = [
+    "credential.helper=",
+    "credential.useHttpPath=false",
+    "core.hooksPath=/dev/null",
+];
+
+/// The host's git, for one clone.
+pub(super) struct Git<'a> {
+    pub(super) task: &'a Task<'a>,
+    pub(super) credentials: &'a Credentials,
+    /// The folder of the clone.
+    pub(super) clone: &'a Path,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) deadline: Instant,
+}
+
+impl Git<'_> {
+    /// Gets the repository, without files yet.
+    pub(super) async fn clone(&self, repository: &Repository) -> Result<(), DownloadError> {
+        let mut command = self.command();
+        command
+            .args(["clone", "--quiet", "--no-checkout", "--template=", "--"])
+            .arg(&repository.address)
+            .arg(self.clone);
+        // The reference's words.
+        let what = format!("Cannot clone repository {}", repository.address);
+        self.run(command, &what).await
+    }
+
+    /// Makes the files of the wanted state.
+    pub(super) async fn check_out(&self, wanted: &GetOptions) -> Result<(), DownloadError> {
+        let mut command = self.command();
+        command.arg("-C").arg(self.clone);
+        command.args(["checkout", "--quiet", "--force"]);
+        match wanted {
+            GetOptions::Default => {}
+            GetOptions::Branch(name) => {
+                let short = name.strip_prefix("refs/heads/");
+                command.arg(short.unwrap_or(name));
+            }
+            GetOptions::Commit(id) => {
+                command.args(["--detach", id]);
+            }
+        }
+        command.arg("--");
+        // The reference's words.
+        self.run(command, "Cannot checkout").await
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.task.settings.git);
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_WORK_TREE")
+            .env("LC_ALL", "C.UTF-8")
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
+            .envs(
+                self.credentials
+                    .variables()
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
+            .env(processes::MARKER, self.task.mark())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        // A service has none, and git and ssh look for their settings there.
+        if std::env::var_os("HOME").is_none()
+            && let Ok(Some(user)) = User::from_uid(Uid::effective())
+        {
+            command.env("HOME", user.dir);
+        }
+        command
+    }
+
+    async fn run(&self, mut command: Command, what: &str) -> Result<(), DownloadError> {
+        let failed = |why: String| DownloadError::Git {
+            what: what.to_owned(),
+            why,
+        };
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => failed("there is no git on this host".to_owned()),
+            _ => failed(format!("git cannot be started: {error}")),
+        })?;
+        if let Some(id) = child.id() {
+            // The agent protects itself from the kernel's memory killer; git is not to inherit that.
+            let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+        }
+        let stderr = child.stderr.take();
+        let reading = async {
+            let mut text = Vec::new();
+            if let Some(mut stderr) = stderr {
+                let _ = (&mut stderr).take(TEXT).read_to_end(&mut text).await;
+                // The rest is read away, so that git does not wait.
+                let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            }
+            String::from_utf8_lossy(&text).trim().to_owned()
+        };
+        let waiting = async { tokio::join!(child.wait(), reading) };
+        let ended = tokio::select! {
+            ended = waiting => Ok(ended),
+            () = self.cancel.cancelled() => Err(DownloadError::Cancelled),
+            () = sleep_until(self.deadline) => Err(DownloadError::Late),
+            () = self.grows_too_long() => Err(DownloadError::TooLong),
+        };
+        let (status, text) = match ended {
+            Ok(ended) => ended,
+            Err(failure) => {
+                self.end(&mut child).await;
+                return Err(failure);
+            }
+        };
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) if text.is_empty() => Err(failed(status.to_string())),
+            Ok(_) => Err(failed(text)),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    async fn end(&self, child: &mut Child) {
+        if let Some(leader) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            processes::kill_all(Pid::from_raw(leader), &self.task.mark()).await;
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
+    }
+
+    /// Returns once the clone is longer than it may be.
+    async fn grows_too_long(&self) {
+        loop {
+            sleep(LOOK).await;
+            let clone = self.clone.to_owned();
+            let length = blocking(move || Ok(length_of(&clone))).await;
+            if length.is_ok_and(|length| length > BYTES) {
+                return;
+            }
+        }
+    }
+}
+
+/// The bytes in the files below `folder`, as far as they can be looked at.
+fn length_of(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let lengths = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => length_of(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    lengths.sum()
+}
