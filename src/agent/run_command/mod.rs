@@ -9,7 +9,7 @@
 //! ```
 //!
 //! There are three ways by which a command comes, and what is told of it goes back by its own: the control
-//! channel, polls of the message delivery service ([`mds`]), and files that somebody on this host left.
+//! channel, polls of the message delivery service (`mds`), and files that somebody on this host left.
 //! Whichever way it comes, a command is taken once.
 //!
 //! A job is acknowledged once its command is on disk. From then on it ends in one final reply,
