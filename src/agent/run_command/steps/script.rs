@@ -303,7 +303,7 @@ fn begin(
         let _ = fs::remove_file(stale);
     }
     let text = format!("{}{}\n", shell.mark(), inputs.lines.join("\n"));
-    write_script(&files.script, &text)
+    processes::without_forks(|| write_script(&files.script, &text))
         .map_err(|error| format!("failed to create script file. {error}"))?;
     let stream =
         |path| append(path).map_err(|error| format!("failed to create output file. {error}"));
@@ -330,7 +330,7 @@ fn begin(
         .process_group(0);
     set_environment(&mut command, task, inputs, shell);
     let began = SystemTime::now();
-    match command.spawn() {
+    match processes::spawn(&mut command) {
         Ok(child) => Ok((child, began)),
         // The reference's words; what is missing may be the working directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(
