@@ -1,19 +1,38 @@
 //! The processes of a step: finding a script's wrapper again, and ending all of them.
 
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use tokio::process::{Child, Command};
 use tracing::{debug, warn};
 
 /// How often all processes are looked through: one may fork between a look and its end.
 const ROUNDS: u32 = 5;
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Held while a program is written that will be run, and while a process is made: a process that is
+/// made meanwhile has the file open for writing until it becomes a program of its own, and nobody can
+/// run it before ("Text file busy").
+static FORKS: Mutex<()> = Mutex::new(());
+
+/// Does `work`, which writes a program, while no step makes a process.
+pub(super) fn without_forks<T>(work: impl FnOnce() -> T) -> T {
+    let _held = FORKS.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
+/// Makes a process.
+pub(super) fn spawn(command: &mut Command) -> io::Result<Child> {
+    without_forks(|| command.spawn())
+}
 
 /// Whether `pid` is the wrapper that notes a status in `exit`, and lives.
 pub(super) fn is_wrapper(pid: Pid, exit: &Path) -> bool {

@@ -21,7 +21,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::unistd::Pid;
@@ -58,11 +57,6 @@ const NOT_INHERITED: [&str; 5] = [
     "LISTEN_FDS",
     "LISTEN_PID",
 ];
-
-/// Held while a script is open for writing, and while a process is made. A process that is made at such
-/// a moment has the file open until it has become another program, and nobody can run a file that is
-/// open for writing.
-static MAKING: Mutex<()> = Mutex::new(());
 
 /// The wrapper. Its arguments: where it notes its own id and the script's status, the limit on open
 /// files, and what to run. The agent protects itself from the kernel's memory killer, the script is
@@ -357,11 +351,8 @@ fn begin(
     for stale in [&files.pid, &files.exit] {
         let _ = fs::remove_file(stale);
     }
-    let argv = {
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        work.prepare(inputs, folder)
-            .map_err(|error| format!("failed to create script file. {error}"))?
-    };
+    let argv = processes::without_forks(|| work.prepare(inputs, folder))
+        .map_err(|error| format!("failed to create script file. {error}"))?;
     let stream =
         |path| append(path).map_err(|error| format!("failed to create output file. {error}"));
     let output = stream(files.streams.output())?;
@@ -387,8 +378,7 @@ fn begin(
         .process_group(0);
     set_environment(&mut command, task, inputs, work);
     let began = SystemTime::now();
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    match command.spawn() {
+    match processes::spawn(&mut command) {
         Ok(child) => Ok((child, began)),
         // The reference's words; what is missing may be the working directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(

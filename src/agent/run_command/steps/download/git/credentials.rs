@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::super::super::super::runner::blocking;
+use super::super::super::processes;
 use super::super::DownloadError;
 use super::Repository;
 use crate::runtime::atomic_file;
@@ -52,7 +53,7 @@ impl Credentials {
         let written = blocking(move || {
             atomic_file::create_private_dir(&folder)?;
             // Without an answer it is asked all the same, and fails rather than waits.
-            create(&folder.join("ask"), 0o700, ASK)?;
+            processes::without_forks(|| create(&folder.join("ask"), 0o700, ASK))?;
             if has_names {
                 create(&folder.join("user"), 0o600, user.expose())?;
                 create(&folder.join("password"), 0o600, password.expose())?;

@@ -113,7 +113,7 @@ impl Git<'_> {
             what: what.to_owned(),
             why,
         };
-        let mut child = command.spawn().map_err(|error| match error.kind() {
+        let mut child = processes::spawn(&mut command).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => failed("there is no git on this host".to_owned()),
             _ => failed(format!("git cannot be started: {error}")),
         })?;

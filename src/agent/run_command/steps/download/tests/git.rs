@@ -1,5 +1,6 @@
 //! The source `Git`, with a program in the place of git that tells what it was asked.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use nix::sys::signal::kill;
@@ -32,6 +33,17 @@ impl World {
         fs::write(&program, STAND_IN).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(world.root.path().join("tree"), tree).unwrap();
+        // Another test may have made a process meanwhile that has the file open for a moment.
+        let is_busy = |error: &std::io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+        while std::process::Command::new(&program)
+            .output()
+            .is_err_and(|error| is_busy(&error))
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for noted in ["arguments", "environment"] {
+            fs::remove_file(world.root.path().join(noted)).unwrap();
+        }
         world.settings.git = program;
         world
     }
