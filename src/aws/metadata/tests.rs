@@ -10,7 +10,7 @@ const QUICK: Patience = Patience {
 
 #[tokio::test]
 async fn instance_is_asked_for_with_one_token() {
-    let server = serve(|path| instance(path)).await;
+    let server = serve(instance).await;
     let metadata = metadata(&server);
 
     let instance = metadata.instance().await.unwrap();
@@ -128,7 +128,7 @@ async fn refused_token_is_replaced() {
 
 #[tokio::test]
 async fn place_that_nobody_answers_at_is_passed_over() {
-    let server = serve(|path| instance(path)).await;
+    let server = serve(instance).await;
     let places = Places {
         urls: vec![
             Url::parse("http://127.0.0.1:9/").unwrap(),
