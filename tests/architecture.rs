@@ -68,9 +68,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway::recordings",
         &["gateway::store", "protocol::wire", "runtime"],
     ),
+    ("gateway::attachments", &["runtime"]),
     (
         "gateway::api",
         &[
+            "gateway::attachments",
             "gateway::broker",
             "gateway::recordings",
             "gateway::store",
@@ -91,6 +93,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agent::config",
             "agent::identity",
             "agent::setup",
+            // One command under two names.
+            "agent::verify_recording",
             "aws",
             "transport",
             "protocol::wire",
@@ -169,7 +173,7 @@ fn protocol_touches_no_socket_file_task_clock_or_environment() {
 }
 
 #[test]
-fn unsafe_code_lives_in_one_file() {
+fn unsafe_code_lives_with_the_system_calls() {
     let with_unsafe: BTreeSet<String> = sources()
         .into_iter()
         .filter(|file| {
@@ -180,7 +184,9 @@ fn unsafe_code_lives_in_one_file() {
         .map(|file| module_of(&file))
         .collect();
 
-    let allowed = BTreeSet::from(["agent::host::sys".to_owned()]);
+    // The calls of a library that is loaded at run time (PAM) are a subject of their own.
+    let allowed = ["agent::host::sys", "agent::host::sys::pam"];
+    let allowed = BTreeSet::from(allowed.map(str::to_owned));
     assert!(with_unsafe.is_subset(&allowed), "{with_unsafe:?}");
 }
 

@@ -127,6 +127,7 @@ fn every_packaged_file_exists_and_every_file_for_packages_is_packaged() {
     for folder in [
         "packaging/config",
         "packaging/man",
+        "packaging/pam",
         "packaging/rpm",
         "systemd",
     ] {

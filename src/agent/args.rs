@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use super::local_api;
-use super::transcript::Digest;
+use super::verify_recording::{self, VerifyRecording};
 use crate::runtime::logging;
 
 /// Default folder of everything that must survive a restart, as in the reference.
@@ -80,6 +80,17 @@ pub enum Command {
     /// Register this host with a hybrid activation
     #[command(after_help = "Example: ssm-agent register --id ID --code CODE --region eu-central-1")]
     Register(Register),
+    /// Forget that this host is registered
+    #[command(
+        long_about = "Forget that this host is registered: its key, its node id and its fingerprint. The service still \
+                      lists the node until somebody deregisters it there.",
+        after_help = "Example: ssm-agent deregister --yes"
+    )]
+    Deregister {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Read and check the configuration as a start would, and exit
     #[command(after_help = "Example: ssm-agent check-config --config ./agent.json")]
     CheckConfig,
@@ -92,10 +103,7 @@ pub enum Command {
     },
     /// Say whether a recording is as it was written
     #[command(
-        long_about = "Say whether a recording is as it was written. A cast proves itself by its seals, up to its \
-                      end or to its last checkpoint; with the digest from the audit log or the session's result, \
-                      any file does. The exit status is 0 for a recording that is intact to its end, or has that \
-                      digest.",
+        long_about = verify_recording::ABOUT,
         after_help = "Example: ssm-agent verify-recording /var/log/amazon/ssm/sessions/alice-0123.cast"
     )]
     VerifyRecording(VerifyRecording),
@@ -132,19 +140,6 @@ pub struct Register {
     /// Accept this registration on any hardware
     #[arg(long)]
     pub disable_similarity_check: bool,
-}
-
-/// Arguments of `verify-recording`.
-#[derive(Debug, Args)]
-pub struct VerifyRecording {
-    /// The file, `<session id>.cast`; or `<session id>.log`, with its digest
-    pub file: PathBuf,
-    /// The digest that the file must have
-    #[arg(long, value_name = "DIGEST")]
-    pub sha256: Option<Digest>,
-    /// Print the judgement as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Rewrites the reference's flags (`-register -code C …`, `--register` too) to our subcommands;

@@ -169,7 +169,11 @@ fn name_place(result: &mut TaskComplete, copy: &RemoteCopy) {
             .to_owned()
     };
     match &copy.destination {
-        Destination::S3 { bucket, .. } => {
+        Destination::S3 {
+            bucket,
+            cast: false,
+            ..
+        } => {
             result.s3_url_suffix = within(format!("s3://{bucket}/"));
             result.s3_bucket.clone_from(bucket);
         }
@@ -177,7 +181,8 @@ fn name_place(result: &mut TaskComplete, copy: &RemoteCopy) {
             result.cwl_stream = within(format!("{group}:"));
             result.cwl_group.clone_from(group);
         }
-        Destination::Gateway => {}
+        // The result has room for one object, which is the text.
+        Destination::S3 { cast: true, .. } | Destination::Gateway => {}
     }
 }
 
@@ -216,13 +221,15 @@ mod tests {
             service: "a service",
             destination,
             place: place.into(),
+            lost_bytes: 0,
             standing: Standing::Continuing,
         };
         let (bucket, group) = ("bkt".to_owned(), "/grp".to_owned());
-        let s3 = Destination::S3 {
-            bucket,
+        let s3 = |cast| Destination::S3 {
+            bucket: bucket.clone(),
             key_prefix: "a".into(),
             encrypted: false,
+            cast,
         };
         let cloud_watch = Destination::CloudWatch {
             group,
@@ -230,7 +237,8 @@ mod tests {
             streaming: true,
         };
 
-        name_place(&mut result, &copy(s3, "s3://bkt/a/alice-1.log"));
+        name_place(&mut result, &copy(s3(false), "s3://bkt/a/alice-1.log"));
+        name_place(&mut result, &copy(s3(true), "s3://bkt/a/alice-1.cast"));
         name_place(&mut result, &copy(cloud_watch, "/grp:alice-1"));
 
         assert_eq!(

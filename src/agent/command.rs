@@ -28,6 +28,9 @@ use crate::runtime::{lifecycle, logging, memory, systemd};
 /// session does not wait for long behind the bulk output of another.
 const EVENT_INTERVAL: u32 = 8;
 
+/// The question of the reference.
+const OVERRIDE: &str = "Instance already registered. Would you like to override existing with new registration information? [Yes/No]: ";
+
 /// The program. The login step is taken before anything starts a thread.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -58,7 +61,7 @@ pub fn main() -> ExitCode {
 
 /// Returns whether what was to be checked is good.
 fn dispatch(cli: Cli) -> anyhow::Result<bool> {
-    logging::init(&cli.logging, "ssm-agent")?;
+    logging::init(&cli.logging)?;
     // A recording may be examined on a host that has no agent, and no configuration of one.
     if let Some(Command::VerifyRecording(arguments)) = &cli.command {
         return verify_recording::run(arguments);
@@ -86,6 +89,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
                 Command::Register(register) => {
                     runtime.block_on(self::register(&register, &settings, &cli.places))?;
                 }
+                Command::Deregister { yes } => deregister(yes, &cli.places)?,
                 Command::Fingerprint {
                     similarity_threshold,
                 } => set_threshold(&cli.places, similarity_threshold)?,
@@ -267,7 +271,10 @@ async fn register(register: &Register, settings: &Settings, places: &Places) -> 
         region: needed(register.region.as_ref(), "--region")?,
         disable_similarity_check: register.disable_similarity_check,
     };
-    if registration::registered_as(&vault)?.is_some() && !register.yes && !confirmed()? {
+    if registration::registered_as(&vault)?.is_some()
+        && !register.yes
+        && !confirmed(OVERRIDE, "give -y to replace the registration")?
+    {
         return Err(anyhow!("Registration canceled by user"));
     }
     let tls = setup::tls(settings).context("SsmAgent.CaFile cannot be used")?;
@@ -284,23 +291,40 @@ async fn register(register: &Register, settings: &Settings, places: &Places) -> 
     Ok(())
 }
 
+fn deregister(yes: bool, places: &Places) -> anyhow::Result<()> {
+    let vault = Vault::new(&places.state);
+    let Some(node_id) = registration::registered_as(&vault)? else {
+        println!("This host is not registered.");
+        return Ok(());
+    };
+    let question = format!("Forget that this host is registered as {node_id}? [Yes/No]: ");
+    if !yes && !confirmed(&question, "give -y to forget the registration")? {
+        return Err(anyhow!("nothing was changed"));
+    }
+    registration::clear(&vault)?;
+    println!("This host is no longer registered; it was {node_id}.");
+    eprintln!("hint: an agent that runs keeps its identity until `systemctl restart ssm-agent`");
+    eprintln!(
+        "hint: the service lists the node until `aws ssm deregister-managed-instance --instance-id {node_id}`"
+    );
+    Ok(())
+}
+
 fn needed(value: Option<&String>, name: &str) -> anyhow::Result<String> {
     value
         .cloned()
         .ok_or_else(|| anyhow!("registration needs {name}"))
 }
 
-/// Asks as the reference does; without a terminal nobody can answer, and nothing is replaced.
-fn confirmed() -> anyhow::Result<bool> {
+/// Asks; without a terminal nobody can answer, and nothing is replaced.
+fn confirmed(question: &str, hint: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
         return Err(anyhow!(Hint::with(
             anyhow!("this host is registered already"),
-            "give -y to replace the registration"
+            hint
         )));
     }
-    print!(
-        "Instance already registered. Would you like to override existing with new registration information? [Yes/No]: "
-    );
+    print!("{question}");
     io::stdout().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

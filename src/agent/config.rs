@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::args::DEFAULT_CONFIG;
 pub use commands::CommandSettings;
 use section::Section;
-pub use uploads::{CloudWatchSettings, S3Settings, UploadPolicy, UploadSettings};
+pub use uploads::{CloudWatchSettings, RecordPolicy, S3Settings, UploadSettings};
 
 /// `Ssm.HealthFrequencyMinutes`: 5, allowed 5 to 60, as in the reference.
 const HEALTH_MINUTES: i64 = 5;
@@ -90,6 +90,8 @@ pub struct Profile {
 pub struct EndpointSettings {
     /// `Ssm.Endpoint`.
     pub ssm: String,
+    /// `Mds.Endpoint`.
+    pub delivery: String,
     /// `Kms.Endpoint`.
     pub kms: String,
     /// `S3.Endpoint`.
@@ -155,6 +157,8 @@ pub struct SessionSettings {
     pub ssm_user_sudo: Option<bool>,
     /// Processes that left the session stay when it ends.
     pub keep_detached: bool,
+    /// The service of the host's PAM by whose rules sessions log in, if by any.
+    pub pam_service: Option<String>,
     /// Unacknowledged output kept per session, in bytes.
     pub send_window: usize,
     /// Longest wait for acknowledgements at the end.
@@ -193,6 +197,8 @@ pub struct TranscriptSettings {
     pub record_input: bool,
     /// Memory per session, in bytes.
     pub spool: usize,
+    /// `Policy`: what follows if the files cannot be written.
+    pub policy: RecordPolicy,
 }
 
 /// `SsmAgent.Audit`.
@@ -288,6 +294,7 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
             ssm: ssm.text("Endpoint")?,
             kms: kms.text("Endpoint")?,
             s3: s3.text("Endpoint")?,
+            delivery: mds.text("Endpoint")?,
             messages: mgs.text("Endpoint")?,
             messages_region: mgs.text("Region")?,
             region: agent.text("Region")?,
@@ -305,7 +312,6 @@ fn read(root: &mut Section) -> Result<Settings, ConfigError> {
     };
     ssm.known(&known::SSM)?;
     mgs.known(&known::MGS)?;
-    mds.known(&known::MDS)?;
     agent.known(&known::AGENT)?;
     identity.known(&known::IDENTITY)?;
     s3.known(&known::S3)?;
@@ -383,6 +389,7 @@ fn read_session(
         default_user,
         ssm_user_sudo: section.optional_boolean("SsmUserSudo")?,
         keep_detached: section.boolean("KeepDetached", false)?,
+        pam_service: read_pam_service(&mut section)?,
         send_window: section.number("SendWindowBytes", SEND_WINDOW_BYTES, 64 << 10..=64 << 20)?,
         drain: Duration::from_secs(section.number("DrainSeconds", DRAIN_SECONDS, 0..=60)?),
         requires_kms_challenge: kms.boolean("RequireKMSChallengeResponse", false)?,
@@ -390,6 +397,17 @@ fn read_session(
     };
     own.absorb(section);
     Ok(settings)
+}
+
+/// A name that names no file in PAM's folder would mean other rules than its author's, so it is an error.
+fn read_pam_service(section: &mut Section) -> Result<Option<String>, ConfigError> {
+    const KEY: &str = "PamService";
+    let name = section.text(KEY)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.starts_with('.') || !name.bytes().all(is_plain) {
+        return Err(section.wrong_type(KEY, "the name of a service", &name.into()));
+    }
+    Ok(Some(name).filter(|name| !name.is_empty()))
 }
 
 fn read_addresses(section: &mut Section, key: &str) -> Result<Option<Vec<IpAddr>>, ConfigError> {
@@ -425,6 +443,7 @@ fn read_transcript(
         quota: section.number("QuotaBytes", QUOTA_BYTES, 1 << 20..=1 << 50)?,
         record_input: section.boolean("RecordInput", false)?,
         spool: section.number("SpoolBytes", SPOOL_BYTES, 64 << 10..=64 << 20)?,
+        policy: uploads::policy(&mut section)?,
     };
     let uploads = uploads::read(&mut section)?;
     own.absorb(section);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::select;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -20,7 +20,7 @@ use super::keeper::{self, Program, Sessions};
 use super::session::Outcome;
 use super::status::{Showing, View};
 use super::transcript::Uploads;
-use super::{health, identity, local_api, run_command, setup, status};
+use super::{connection, health, identity, local_api, run_command, setup, status};
 use crate::runtime::exit::Hint;
 use crate::runtime::network::NetworkChanges;
 use crate::runtime::{lifecycle, systemd};
@@ -97,17 +97,23 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         channel_cancel.clone(),
     );
     tasks.spawn(channel);
-    let (connected, connected_seen) = watch::channel(false);
-    tasks.spawn(follow_status(
-        handle.status.clone(),
-        connected,
-        channel_cancel.clone(),
-    ));
+    tasks.spawn(follow_status(handle.status.clone(), channel_cancel.clone()));
+    let is_container = settings.in_container;
+    let (way, way_seen) = watch::channel(connection::Way::at_start(is_container));
+    let (polling, polling_seen) = watch::channel(!is_container);
+    if !is_container {
+        tasks.spawn(connection::follow(
+            handle.status.clone(),
+            way,
+            polling,
+            channel_cancel.clone(),
+        ));
+    }
     tasks.spawn(health::run(
         node_id.clone(),
         settings.health_interval,
         client.clone(),
-        connected_seen,
+        way_seen,
         cancel.clone(),
     ));
     let node = Node {
@@ -150,7 +156,9 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         showing.problems.clone(),
     ));
     let (sights, kept) = watch::channel(BTreeMap::new());
+    let left = Arc::new(Notify::new());
     let view = View {
+        left: Arc::clone(&left),
         identity: identity.clone(),
         started,
         channel: handle.status.clone(),
@@ -165,14 +173,29 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         Arc::new(move |request| view.answer(&request)),
         channel_cancel.clone(),
     ));
-    let channels = run_command::Channels {
+    let gateway = run_command::Channels {
         jobs: handle.jobs,
         answers: handle.answers,
         connections: handle.connections,
     };
+    let delivery = setup::delivery(&settings, &identity).map(|own| {
+        let watches = run_command::DeliveryWatches {
+            polling: polling_seen,
+            gateway: gateway.connections.clone(),
+        };
+        let opened = run_command::open_delivery(own, client.clone(), watches, cancel.clone());
+        let (channels, task) = opened;
+        tasks.spawn(task);
+        channels
+    });
+    let sources = run_command::Sources {
+        gateway,
+        delivery,
+        local: left,
+    };
     tasks.spawn(run_command::run(
         commands,
-        channels,
+        sources,
         run_command::Services {
             parameters: Some(Arc::new(client.clone())),
             client: Some(client.clone()),
@@ -185,6 +208,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         supervisor,
         handle.outbox,
         Arc::clone(&uploads),
+        audit.clone(),
     );
     if let Some(Keeping { runtime, program }) = keepers {
         let keepers = keeper::Settings {
@@ -229,28 +253,21 @@ async fn report(
     }
 }
 
-/// Tells systemd and the health report how the control channel stands.
-async fn follow_status(
-    mut status: watch::Receiver<Status>,
-    connected: watch::Sender<bool>,
-    cancel: CancellationToken,
-) {
+/// Tells systemd how the control channel stands.
+async fn follow_status(mut status: watch::Receiver<Status>, cancel: CancellationToken) {
     loop {
-        let up = match &*status.borrow_and_update() {
+        match &*status.borrow_and_update() {
             Status::Connected { .. } => {
                 systemd::ready();
                 systemd::status("connected");
-                true
             }
             Status::Waiting { .. } => {
                 // An agent whose gateway is away runs all the same, and is ready for its return.
                 systemd::ready();
                 systemd::status("not connected, trying again");
-                false
             }
-            Status::Connecting | Status::Stopped => false,
-        };
-        connected.send_replace(up);
+            Status::Connecting | Status::Stopped => {}
+        }
         let changed = select! {
             () = cancel.cancelled() => return,
             changed = status.changed() => changed,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | first | the short form, which shows whether the node may report at all |
 //! | after that | the full report |
-//! | control channel opens | the full report, so that the node shows as connected at once |
+//! | commands come by another way | the full report, so that the node shows as connected at once |
 //! | after a random part of the interval, then every interval | the full report |
 //!
 //! A failure is no reason to stop anything, as it is in the reference, which hibernates: the report
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::connection::Way;
 use crate::aws::{CallError, Client};
 use crate::runtime::backoff::Backoff;
 
@@ -37,50 +38,30 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Deserialize)]
 struct Answer {}
 
-/// Reports for the node until `cancel`. `connected` tells whether the control channel is open.
+/// Reports for the node until `cancel`. `way` tells by which way it gets its commands.
 pub async fn run(
     node_id: String,
     interval: Duration,
     client: Client,
-    connected: watch::Receiver<bool>,
+    way: watch::Receiver<Way>,
     cancel: CancellationToken,
 ) {
     let reporter = Reporter {
         interval,
         node_id,
         client,
-        connected,
-        channel: ConnectionChannel::Unknown,
+        way,
         first_wait: FIRST_WAIT,
     };
     cancel.run_until_cancelled(reporter.run()).await;
-}
-
-/// The channel by which the node gets its instructions, as a report names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ConnectionChannel {
-    /// None has been open yet.
-    Unknown,
-    /// The control channel, even while it is being opened again.
-    MessageGateway,
-}
-
-impl ConnectionChannel {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "",
-            Self::MessageGateway => "ssmmessages",
-        }
-    }
 }
 
 struct Reporter {
     interval: Duration,
     node_id: String,
     client: Client,
-    connected: watch::Receiver<bool>,
-    /// What the last report said.
-    channel: ConnectionChannel,
+    /// Seen as the last report said it.
+    way: watch::Receiver<Way>,
     first_wait: Duration,
 }
 
@@ -97,13 +78,12 @@ impl Reporter {
         }
     }
 
-    /// Waits until `next`, and returns true, or until the control channel opens for the first time.
+    /// Waits until `next`, and returns true, or until commands come by another way.
     async fn wait_until(&mut self, next: Instant) -> bool {
-        let is_news = self.channel == ConnectionChannel::Unknown;
         tokio::select! {
             () = tokio::time::sleep_until(next) => true,
-            // Once whoever knows the channel has ended, the next report is due at its time.
-            Ok(_) = self.connected.wait_for(|connected| *connected), if is_news => false,
+            // Once whoever knows the way has ended, the next report is due at its time.
+            Ok(()) = self.way.changed() => false,
         }
     }
 
@@ -131,10 +111,8 @@ impl Reporter {
                 self.client.ssm(OPERATION, &report).await?
             }
             Form::Full => {
-                if *self.connected.borrow() {
-                    self.channel = ConnectionChannel::MessageGateway;
-                }
-                let report = Report::gather(&self.node_id, self.channel.name()).await;
+                let way = self.way.borrow_and_update().name();
+                let report = Report::gather(&self.node_id, way).await;
                 self.client.ssm(OPERATION, &report).await?
             }
         };

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod carrier;
 mod command;
 pub mod config;
+pub mod connection;
 pub mod control;
 pub mod daemon;
 pub mod health;
@@ -21,7 +22,7 @@ pub mod session;
 pub mod setup;
 mod status;
 pub mod transcript;
-mod verify_recording;
+pub mod verify_recording;
 
 pub use args::{DEFAULT_RUNTIME_DIR, Places};
 pub use command::main;

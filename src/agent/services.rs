@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::control::Status;
 use super::transcript::{
-    About, CloudWatchUploader, Destination, GatewayUploader, S3Uploader, Services, Uploader,
+    About, CloudWatchUploader, Destination, GatewayUploader, S3Place, S3Uploader, Services,
+    Uploader,
 };
 use crate::aws::Client;
 
@@ -57,12 +58,16 @@ impl Services for RecordServices {
                 bucket,
                 key_prefix,
                 encrypted,
+                cast,
             } => Some(Box::new(S3Uploader::new(
                 self.client.clone(),
                 Arc::clone(about),
-                bucket,
-                key_prefix,
-                *encrypted,
+                &S3Place {
+                    bucket,
+                    key_prefix,
+                    encrypted: *encrypted,
+                    cast: *cast,
+                },
                 state.cloned(),
             ))),
             Destination::Gateway => None,

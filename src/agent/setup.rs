@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use tracing::warn;
 
 use super::audit;
-use super::config::{DefaultUser, IdentityKind, RecordingFormat, Settings, UploadPolicy};
+use super::config::{
+    DefaultUser, IdentityKind, RecordPolicy, RecordingFormat, SessionSettings, Settings,
+};
 use super::health::Platform;
 use super::host::control_group::Delegated;
 use super::host::users::Sudo;
@@ -46,6 +49,7 @@ pub fn overrides(settings: &Settings) -> Overrides {
         service_domain: given(&endpoints.service_domain),
         region: given(&endpoints.region),
         ssm: given(&endpoints.ssm),
+        delivery: given(&endpoints.delivery),
         kms: given(&endpoints.kms),
         logs: given(&settings.uploads.cloud_watch.endpoint),
         s3: given(&endpoints.s3),
@@ -120,6 +124,7 @@ pub fn session(
         } else {
             Delegated::of_this_process()
         },
+        pam_service: pam_service(own),
         record: record(settings),
         drain: own.drain,
         denied_destinations: own
@@ -132,6 +137,18 @@ pub fn session(
         },
         ..defaults
     }
+}
+
+/// The service by whose rules sessions log in.
+fn pam_service(own: &SessionSettings) -> Option<String> {
+    let service = own.pam_service.clone();
+    if service.is_some() && !nix::unistd::geteuid().is_root() {
+        warn!(
+            "SsmAgent.Session.PamService: only an agent that runs as root can log in through PAM"
+        );
+        return None;
+    }
+    service
 }
 
 /// How commands run on the node; `open_files` is the limit for their scripts.
@@ -151,25 +168,42 @@ pub fn commands(
         queue: own.queue,
         start_limit: own.start_limit,
         retention: own.retention,
+        output_clean_up: own.output_clean_up,
+        folder_clean_up: own.folder_clean_up,
         open_files,
         in_container: settings.in_container,
         ..run_command::Settings::new(state.join(node.short_id()), node.node_id())
     }
 }
 
+/// How the message delivery service is polled for commands; not at all by an agent in a container, as in
+/// the reference.
+pub fn delivery(settings: &Settings, node: &Identity) -> Option<run_command::DeliverySettings> {
+    (!settings.in_container).then(|| run_command::DeliverySettings {
+        node_id: node.node_id().to_owned(),
+        timeout: settings.commands.delivery_timeout,
+        calls: settings.commands.workers,
+    })
+}
+
+fn policy(policy: RecordPolicy) -> Policy {
+    match policy {
+        RecordPolicy::FailOpen => Policy::FailOpen,
+        RecordPolicy::FailClosed => Policy::FailClosed,
+    }
+}
+
 /// The services that get records.
 fn record(settings: &Settings) -> session::Record {
     let own = &settings.uploads;
-    let policy = |policy| match policy {
-        UploadPolicy::FailOpen => Policy::FailOpen,
-        UploadPolicy::FailClosed => Policy::FailClosed,
-    };
     session::Record {
         s3: (!own.s3.bucket.is_empty()).then(|| Destination::S3 {
             bucket: own.s3.bucket.clone(),
             key_prefix: own.s3.key_prefix.clone(),
             encrypted: own.s3.encrypted,
+            cast: false,
         }),
+        s3_cast: own.s3.cast,
         s3_policy: policy(own.s3.policy),
         cloud_watch: (!own.cloud_watch.group.is_empty()).then(|| Destination::CloudWatch {
             group: own.cloud_watch.group.clone(),
@@ -187,6 +221,7 @@ pub fn journal(settings: &Settings, state: &Path) -> transcript::JournalSettings
         directory: state.join(SPOOL),
         session_bytes: settings.uploads.journal,
         total_bytes: settings.uploads.journal_total,
+        retention: settings.uploads.journal_retention,
     }
 }
 
@@ -207,6 +242,7 @@ pub fn transcript(settings: &Settings, logs: &Path) -> Option<transcript::Settin
         quota: own.quota,
         record_input: own.record_input,
         spool: own.spool,
+        policy: policy(own.policy),
     })
 }
 

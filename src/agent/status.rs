@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::control::Status;
 use super::identity::Identity;
@@ -155,6 +155,8 @@ pub type Since = watch::Sender<Time>;
 
 /// What there is to look at.
 pub struct View {
+    /// Told that somebody on this host has left a command.
+    pub left: Arc<Notify>,
     /// Who the agent is.
     pub identity: Identity,
     /// When it started.
@@ -178,6 +180,10 @@ impl View {
     pub fn answer(&self, request: &Request) -> Answer {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
+            Request::TakeLocalCommands => {
+                self.left.notify_one();
+                Answer::Done
+            }
             Request::Unknown => Answer::Refused {
                 problem: "this version of the agent does not know the request".to_owned(),
             },
@@ -332,6 +338,7 @@ mod tests {
         seen.changed().await.unwrap();
         set.send_replace(Status::Waiting {
             problem: "it broke".into(),
+            is_denied: false,
             retry_in: Duration::from_secs(1),
         });
         seen.changed().await.unwrap();

@@ -1,11 +1,31 @@
-//! `ssm-agent verify-recording`: says whether a recording is as it was written.
+//! `verify-recording` of `ssm-agent` and `ssm-cli`: says whether a recording is as it was written.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::Args;
 use serde_json::json;
 
-use super::args::VerifyRecording;
 use super::transcript::{Digest, Examined, Verdict, verify};
+
+/// What the command does, for its help.
+pub const ABOUT: &str = "Say whether a recording is as it was written. A cast proves itself by its \
+     seals, up to its end or to its last checkpoint; with the digest from the audit log or the \
+     session's result, any file does. The exit status is 0 for a recording that is intact to its \
+     end, or has that digest.";
+
+/// Arguments of `verify-recording`.
+#[derive(Debug, Args)]
+pub struct VerifyRecording {
+    /// The file, `<session id>.cast`; or `<session id>.log`, with its digest
+    pub file: PathBuf,
+    /// The digest that the file must have
+    #[arg(long, value_name = "DIGEST")]
+    pub sha256: Option<Digest>,
+    /// Print the judgement as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Examines the file, prints the judgement, and returns whether it is good.
 ///

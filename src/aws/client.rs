@@ -52,6 +52,7 @@ struct Shared {
     to_kms: Route,
     to_logs: Route,
     to_messages: Route,
+    to_delivery: Route,
     routes: Routes,
     proxies: proxy::Settings,
     skew: Skew,
@@ -63,6 +64,7 @@ impl Shared {
             Service::Ssm => &self.endpoints.ssm,
             Service::Kms => &self.endpoints.kms,
             Service::Messages => &self.endpoints.messages,
+            Service::Delivery => &self.endpoints.delivery,
             Service::S3 => &self.endpoints.s3.url,
             Service::Logs => &self.endpoints.logs,
         }
@@ -70,7 +72,9 @@ impl Shared {
 
     fn region(&self, service: Service) -> &str {
         match service {
-            Service::Ssm | Service::Kms | Service::S3 | Service::Logs => &self.endpoints.region,
+            Service::Ssm | Service::Kms | Service::S3 | Service::Logs | Service::Delivery => {
+                &self.endpoints.region
+            }
             Service::Messages => &self.endpoints.messages_region,
         }
     }
@@ -81,6 +85,7 @@ impl Shared {
             Service::Ssm => self.to_ssm.clone(),
             Service::Kms => self.to_kms.clone(),
             Service::Messages => self.to_messages.clone(),
+            Service::Delivery => self.to_delivery.clone(),
             Service::Logs => self.to_logs.clone(),
             Service::S3 => self.routes.route(url, &self.proxies),
         }
@@ -127,6 +132,7 @@ impl Client {
             to_kms: routes.route(&endpoints.kms, proxies),
             to_logs: routes.route(&endpoints.logs, proxies),
             to_messages: routes.route(&endpoints.messages, proxies),
+            to_delivery: routes.route(&endpoints.delivery, proxies),
             routes,
             proxies: proxies.clone(),
             endpoints,
@@ -288,7 +294,7 @@ impl Client {
             .await
     }
 
-    fn json_draft<'a, Q: Serialize>(
+    pub(super) fn json_draft<'a, Q: Serialize>(
         &self,
         service: Service,
         prefix: &str,
@@ -313,7 +319,7 @@ impl Client {
         })
     }
 
-    async fn json_call<R: DeserializeOwned>(
+    pub(super) async fn json_call<R: DeserializeOwned>(
         &self,
         draft: Draft<'_>,
         authority: Authority<'_>,
@@ -322,7 +328,7 @@ impl Client {
         self.json_call_with(draft, authority, attempts).await
     }
 
-    async fn json_call_with<R: DeserializeOwned>(
+    pub(super) async fn json_call_with<R: DeserializeOwned>(
         &self,
         draft: Draft<'_>,
         authority: Authority<'_>,

@@ -31,6 +31,8 @@ pub struct Endpoints {
     pub s3: S3Endpoint,
     /// Base of Systems Manager, `http` or `https`, with a path of `/`.
     pub ssm: Url,
+    /// Base of the message delivery service, `http` or `https`, with a path of `/`.
+    pub delivery: Url,
     /// Region that calls to the message gateway are signed for.
     pub messages_region: String,
     /// Base of the message gateway, always `https`, with a path of `/`.
@@ -88,6 +90,7 @@ impl Endpoints {
                 domain: Some(domain.to_owned()),
             },
             ssm: url("ssm")?,
+            delivery: url("ec2messages")?,
             messages_region: region.to_owned(),
             messages: url("ssmmessages")?,
         })
@@ -100,6 +103,16 @@ impl Endpoints {
     /// [`EndpointError::Malformed`].
     pub fn with_ssm(mut self, endpoint: &str) -> Result<Self, EndpointError> {
         self.ssm = parse_endpoint(endpoint, &["https", "http"])?;
+        Ok(self)
+    }
+
+    /// Polls the message delivery service at `endpoint`: a URL, a host, or a host with a port. `https`
+    /// is meant where no scheme is given.
+    ///
+    /// # Errors
+    /// [`EndpointError::Malformed`].
+    pub fn with_delivery(mut self, endpoint: &str) -> Result<Self, EndpointError> {
+        self.delivery = parse_endpoint(endpoint, &["https", "http"])?;
         Ok(self)
     }
 
@@ -157,6 +170,8 @@ pub struct Overrides {
     pub region: Option<String>,
     /// Endpoint of Systems Manager.
     pub ssm: Option<String>,
+    /// Endpoint of the message delivery service.
+    pub delivery: Option<String>,
     /// Endpoint of KMS.
     pub kms: Option<String>,
     /// Endpoint of CloudWatch Logs.
@@ -186,6 +201,9 @@ impl Overrides {
         };
         if let Some(ssm) = &self.ssm {
             endpoints = endpoints.with_ssm(ssm)?;
+        }
+        if let Some(delivery) = &self.delivery {
+            endpoints = endpoints.with_delivery(delivery)?;
         }
         if let Some(kms) = &self.kms {
             endpoints = endpoints.with_kms(kms)?;
@@ -395,6 +413,7 @@ mod tests {
             messages_region: Some("us-east-2".into()),
             ssm: Some("http://127.0.0.1:8080".into()),
             kms: Some("http://127.0.0.1:8081".into()),
+            delivery: Some("http://127.0.0.1:8083".into()),
             logs: Some("http://127.0.0.1:8082".into()),
             ..Overrides::default()
         };
@@ -404,6 +423,7 @@ mod tests {
         assert_eq!(endpoints.region, "us-east-1");
         assert_eq!(endpoints.kms.as_str(), "http://127.0.0.1:8081/");
         assert_eq!(endpoints.logs.as_str(), "http://127.0.0.1:8082/");
+        assert_eq!(endpoints.delivery.as_str(), "http://127.0.0.1:8083/");
         assert_eq!(endpoints.ssm.as_str(), "http://127.0.0.1:8080/");
         assert_eq!(endpoints.messages_region, "us-east-2");
         assert_eq!(

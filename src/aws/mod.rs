@@ -6,6 +6,7 @@
 mod chain;
 mod client;
 mod credentials;
+mod delivery;
 mod dial;
 mod endpoint;
 mod error;
@@ -34,7 +35,7 @@ pub use error::CallError;
 pub use kms::GeneratedKey;
 pub use logs::{LogBatch, LogEvent, LogGroup, LogPage, LogStream, MESSAGE_LIMIT, Made, Put};
 pub use node_key::{KEY_TYPE, KeyError, NodeKey};
-pub use s3::{Bucket, BucketName, Encryption, Listing, ObjectKey, Part, S3NameError};
+pub use s3::{Attributes, Bucket, BucketName, Encryption, Listing, ObjectKey, Part, S3NameError};
 pub use secret::Secret;
 pub use signer::SignError;
 pub use ssm::{Activation, RoleToken};

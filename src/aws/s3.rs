@@ -29,7 +29,6 @@ pub use self::read::Listing;
 const REGION_HEADER: &str = "x-amz-bucket-region";
 /// The owner of the bucket may be another account than that of the node.
 const ACL: &str = "bucket-owner-full-control";
-const CONTENT_TYPE: &str = "text/plain";
 
 /// A bucket whose region is known. Clones share connections.
 #[derive(Debug, Clone)]
@@ -49,6 +48,15 @@ pub struct Encryption {
     pub algorithm: String,
     /// The key of KMS, if the bucket names one.
     pub key_id: Option<String>,
+}
+
+/// What S3 notes of an object beside its content.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// Its media type.
+    pub content_type: &'a str,
+    /// How it is to be encrypted, if the bucket says.
+    pub encryption: Option<&'a Encryption>,
 }
 
 /// A part that S3 has.
@@ -150,10 +158,10 @@ impl Bucket {
         &self,
         key: &ObjectKey,
         body: Bytes,
-        encryption: Option<&Encryption>,
+        attributes: Attributes<'_>,
     ) -> Result<(), CallError> {
         let mut draft = self.draft("PutObject", Method::PUT, &key.encoded(), body)?;
-        draft.headers = object_headers(encryption);
+        draft.headers = object_headers(attributes);
         draft.headers.insert(0, content_md5(&draft.body));
         self.call(&draft).await.map(drop)
     }
@@ -165,12 +173,12 @@ impl Bucket {
     pub async fn create_multipart_upload(
         &self,
         key: &ObjectKey,
-        encryption: Option<&Encryption>,
+        attributes: Attributes<'_>,
     ) -> Result<String, CallError> {
         const OPERATION: &str = "CreateMultipartUpload";
         let target = format!("{}?uploads=", key.encoded());
         let mut draft = self.draft(OPERATION, Method::POST, &target, Bytes::new())?;
-        draft.headers = object_headers(encryption);
+        draft.headers = object_headers(attributes);
         let answer = self.call(&draft).await?.into_body();
         let path = ["InitiateMultipartUploadResult", "UploadId"];
         xml::text(OPERATION, &answer, &path)?.ok_or_else(|| unexpected(OPERATION, "it has no id"))
@@ -330,12 +338,12 @@ fn region_of(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The headers of a new object but for the digest of its content, in alphabetical order.
-fn object_headers(encryption: Option<&Encryption>) -> Vec<(&'static str, String)> {
+fn object_headers(attributes: Attributes<'_>) -> Vec<(&'static str, String)> {
     let mut headers = vec![
-        ("content-type", CONTENT_TYPE.to_owned()),
+        ("content-type", attributes.content_type.to_owned()),
         ("x-amz-acl", ACL.to_owned()),
     ];
-    let Some(encryption) = encryption else {
+    let Some(encryption) = attributes.encryption else {
         return headers;
     };
     let is_kms = encryption.algorithm == "aws:kms";

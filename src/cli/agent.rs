@@ -57,5 +57,22 @@ pub(super) async fn status(socket: &Path) -> Result<AgentStatus, AgentError> {
     match Answer::decode(&answer)? {
         Answer::Status(status) => Ok(*status),
         Answer::Refused { problem } => Err(AgentError::Refused(problem)),
+        Answer::Done => Err(AgentError::Refused("it says nothing of itself".to_owned())),
+    }
+}
+
+/// Has the agent that listens on `socket` look for commands that were left on this host.
+///
+/// # Errors
+/// [`AgentError`].
+pub(super) async fn take_local_commands(socket: &Path) -> Result<(), AgentError> {
+    let line = Request::TakeLocalCommands.encode();
+    let answer = local_socket::ask(socket, line, ANSWER_LIMIT, PATIENCE).await?;
+    match Answer::decode(&answer)? {
+        Answer::Done => Ok(()),
+        Answer::Refused { problem } => Err(AgentError::Refused(problem)),
+        Answer::Status(_) => Err(AgentError::Refused(
+            "it answers another question".to_owned(),
+        )),
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent::Places;
+use crate::agent::verify_recording::{self, VerifyRecording};
 
 /// What the Systems Manager agent of this host does, and why it does not.
 #[derive(Debug, Parser)]
@@ -12,7 +13,8 @@ use crate::agent::Places;
     name = "ssm-cli",
     version,
     about = "What the Systems Manager agent of this host does, and why it does not",
-    after_help = "Exit status: 0 if all is well, 1 if a check failed or the agent is not connected, \
+    after_help = "Exit status: 0 if all is well, 1 if a check failed, the agent is not connected or a \
+                  recording is not intact, \
                   2 for a wrong command line, 3 if no agent runs, 255 for other errors.\n\
                   Example: ssm-cli get-diagnostics --output table"
 )]
@@ -48,6 +50,38 @@ pub(super) enum Command {
         #[command(flatten)]
         form: Wanted,
     },
+    /// Have the agent of this host run a command document, without the service
+    #[command(
+        name = "send-offline-command",
+        long_about = "Have the agent of this host run a command document, without the service. The document has \
+                      schema 1.2 or 2.x and no parameters. Its status is 0 once the document was handed over, whatever \
+                      the agent makes of it, as in the reference.",
+        after_help = "Example: ssm-cli send-offline-command --content file:///root/document.json"
+    )]
+    SendOffline {
+        /// The document as JSON, or where it is: file://PATH, or a URL
+        #[arg(long, value_name = "JSON|URL")]
+        content: Option<String>,
+    },
+    /// Print how such a command stands: Pending, In Progress, Complete or Corrupt
+    #[command(
+        name = "get-offline-command-invocation",
+        after_help = "Example: ssm-cli get-offline-command-invocation --command-id 01234567-890a-bcde-f012-34567890abcd"
+    )]
+    OfflineInvocation {
+        /// What send-offline-command printed
+        #[arg(long, value_name = "ID")]
+        command_id: Option<String>,
+        /// Print the result of a command that is complete, too, as JSON
+        #[arg(long)]
+        details: bool,
+    },
+    /// Say whether a recording is as it was written
+    #[command(
+        long_about = verify_recording::ABOUT,
+        after_help = "Example: ssm-cli verify-recording /var/log/amazon/ssm/sessions/alice-0123.cast"
+    )]
+    VerifyRecording(VerifyRecording),
     /// Print the version
     #[command(after_help = "Example: ssm-cli version")]
     Version,

@@ -11,8 +11,8 @@ use clap::Parser;
 use super::agent::{self, AgentError};
 use super::args::{Cli, Command, Form, in_lower_case};
 use super::diagnostics::{self, Outcome, Subject};
-use super::{instance, render, status};
-use crate::agent::Places;
+use super::{instance, offline, render, status};
+use crate::agent::{Places, verify_recording};
 use crate::protocol::wire::local::{ChannelState, Time};
 use crate::protocol::wire::version::AGENT_WIRE_VERSION;
 use crate::runtime::clock::unix_ms;
@@ -54,6 +54,23 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             diagnose(places, form.or(Form::Json), strict).await
         }
         Command::Status { form } => show_status(&places, form.or(Form::Table)).await,
+        Command::SendOffline { content } => {
+            let said = offline::send(&places, content).await?;
+            print(&format!("{said}\n"))?;
+            Ok(exit::OK)
+        }
+        Command::OfflineInvocation {
+            command_id,
+            details,
+        } => {
+            let said = offline::invocation(&places, command_id, details).await?;
+            print(&format!("{said}\n"))?;
+            Ok(exit::OK)
+        }
+        Command::VerifyRecording(arguments) => {
+            let is_good = verify_recording::run(&arguments)?;
+            Ok(if is_good { exit::OK } else { exit::FAILURE })
+        }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             print(&format!(

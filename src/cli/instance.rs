@@ -11,7 +11,7 @@ use crate::runtime::exit::Hint;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Information {
-    instance_id: String,
+    pub(super) instance_id: String,
     region: String,
     release_version: String,
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! command --> agent (asks the running one) --> status, instance
-//!        \--> diagnostics (one file a check) --> render
+//!        |--> diagnostics (one file a check) --> render
+//!        \--> verify-recording, which is the agent's
 //! ```
 //!
 //! It reads the configuration and the registration with the agent's own code, so that it looks where
@@ -13,6 +14,8 @@ mod args;
 mod command;
 mod diagnostics;
 mod instance;
+mod offline;
+mod probe;
 mod render;
 mod status;
 

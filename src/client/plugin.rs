@@ -118,7 +118,7 @@ fn run(start: Start) -> Result<u8, PluginError> {
         log_level: level,
         ..logging::Options::default()
     };
-    logging::init(&options, "session-manager-plugin")?;
+    logging::init(&options)?;
     // One session keeps one thread busy at most, and has its keystrokes wait for no other.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,6 +1,7 @@
 //! The program `ssm-gateway`.
 
 mod administer;
+mod attachments;
 mod replay;
 mod sessions;
 mod tail;
@@ -45,6 +46,9 @@ enum Command {
     /// Registered hosts
     #[command(subcommand)]
     Nodes(administer::Nodes),
+    /// Files of packages that hosts get from the gateway
+    #[command(subcommand)]
+    Attachment(attachments::Attachment),
     /// Sessions and their recordings
     #[command(subcommand)]
     Sessions(sessions::Sessions),
@@ -65,7 +69,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    logging::init(&arguments.logging, "ssm-gateway")?;
+    logging::init(&arguments.logging)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let state = arguments.state;
     let answer = match arguments.command {
@@ -73,6 +77,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Access(command) => runtime.block_on(command.run(&state)),
         Command::Activation(command) => runtime.block_on(command.run(&state)),
         Command::Nodes(command) => runtime.block_on(command.run(&state)),
+        Command::Attachment(command) => command.run(&state),
         Command::Sessions(command) => runtime.block_on(command.run(&state)),
     }?;
     io::stdout()

@@ -2,6 +2,7 @@
 //! the session-manager-plugin as AWS does. This file joins its rooms.
 
 pub mod api;
+pub mod attachments;
 pub mod broker;
 pub mod certificate;
 pub mod config;

@@ -15,6 +15,7 @@ use url::Url;
 
 use super::api::signature::Verifier;
 use super::api::{self, ApiState};
+use super::attachments::Attachments;
 use super::broker::{self, Broker, BrokerError};
 use super::certificate::{CertificateError, Certificates, Names};
 use super::config::{ConfigError, Settings};
@@ -102,6 +103,7 @@ pub async fn start(
         store: store.clone(),
         broker: broker.clone(),
         recordings,
+        attachments: Attachments::new(&settings.state, url.clone()),
         verifier: Verifier::new(store.clone()),
         cancel: cancel.clone(),
     });

@@ -66,13 +66,10 @@ pub fn main() -> ExitCode {
 }
 
 fn start(cli: &Cli) -> anyhow::Result<u8> {
-    crate::runtime::logging::init(
-        &crate::runtime::logging::Options {
-            log_format: crate::runtime::logging::Format::Human,
-            log_level: cli.log_level.to_string(),
-        },
-        "quickstart",
-    )?;
+    crate::runtime::logging::init(&crate::runtime::logging::Options {
+        log_format: crate::runtime::logging::Format::Human,
+        log_level: cli.log_level.to_string(),
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()

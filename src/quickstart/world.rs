@@ -271,6 +271,7 @@ impl Folder {
             "Profile": {"ShareCreds": false},
             "Ssm": {"Endpoint": url.as_str()},
             "Mgs": {"Endpoint": url.as_str()},
+            "Mds": {"Endpoint": url.as_str()},
             "Identity": {"ConsumptionOrder": ["OnPrem"]},
             "SsmAgent": {
                 "CaFile": self.ca(),

@@ -6,10 +6,9 @@
 use std::io;
 
 use clap::{Args, ValueEnum};
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// What operators care about and nothing more.
@@ -22,7 +21,8 @@ pub enum Format {
     Human,
     /// A line of JSON on standard error.
     Json,
-    /// Structured entries for the systemd journal.
+    /// A line of text on standard error for the systemd journal, which has the time of its own and is
+    /// told the priority.
     Journald,
     /// The journal if standard error leads there, else human.
     Auto,
@@ -60,33 +60,23 @@ pub enum LoggingError {
         #[source]
         source: ParseError,
     },
-    /// The journal was asked for and is not there.
-    #[error("cannot reach the systemd journal")]
-    Journal(#[source] io::Error),
     /// Something else in the process has set up logging.
     #[error("logging is already set up")]
     Twice(#[source] TryInitError),
 }
 
-/// Sets up logging for the process; `identifier` is the program's name in the journal.
+/// Sets up logging for the process.
 ///
 /// # Errors
 /// [`LoggingError`].
-pub fn init(options: &Options, identifier: &str) -> Result<(), LoggingError> {
+pub fn init(options: &Options) -> Result<(), LoggingError> {
     let journal_stream = std::env::var("JOURNAL_STREAM").ok();
     let format = choose(options.log_format, journal_stream.as_deref(), stderr_id());
     let filter = parse_filter(&options.log_level)?;
     match format {
-        Format::Journald => {
-            let journal = tracing_journald::layer()
-                .map_err(LoggingError::Journal)?
-                .with_syslog_identifier(identifier.to_owned());
-            tracing_subscriber::registry()
-                .with(filter)
-                .with(journal)
-                .try_init()
-                .map_err(LoggingError::Twice)
-        }
+        Format::Journald => journal(filter, io::stderr)
+            .try_init()
+            .map_err(LoggingError::Twice),
         Format::Json => json(filter, io::stderr)
             .try_init()
             .map_err(LoggingError::Twice),
@@ -141,6 +131,77 @@ where
         .with_target(false)
         .with_writer(writer)
         .finish()
+}
+
+/// With the fields in the text: as fields of the journal's own, `journalctl` would not show them, and a
+/// warning without its cause helps nobody.
+fn journal<F, W>(filter: EnvFilter, writer: F) -> impl Subscriber + Send + Sync
+where
+    F: Fn() -> W + Send + Sync + 'static,
+    W: io::Write,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
+        .with_level(false)
+        .without_time()
+        .with_writer(Prioritized(writer))
+        .finish()
+}
+
+/// Begins each line with its priority, as `sd-daemon(3)` has it.
+struct Prioritized<F>(F);
+
+/// A line that has not begun yet, or has.
+struct Line<W> {
+    writer: W,
+    prefix: &'static str,
+}
+
+impl<'a, F, W> MakeWriter<'a> for Prioritized<F>
+where
+    F: Fn() -> W,
+    W: io::Write,
+{
+    type Writer = Line<W>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        let writer = (self.0)();
+        Line {
+            writer,
+            prefix: "<6>",
+        }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
+        let writer = (self.0)();
+        let prefix = match *meta.level() {
+            Level::ERROR => "<3>",
+            Level::WARN => "<4>",
+            Level::INFO => "<5>",
+            Level::DEBUG => "<6>",
+            Level::TRACE => "<7>",
+        };
+        Line { writer, prefix }
+    }
+}
+
+impl<W: io::Write> io::Write for Line<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.prefix.is_empty() {
+            return self.writer.write(bytes);
+        }
+        // In one piece, as other threads write lines too.
+        let line = [self.prefix.as_bytes(), bytes].concat();
+        self.prefix = "";
+        self.writer.write_all(&line)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
 }
 
 fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
@@ -202,6 +263,23 @@ mod tests {
         assert!(
             !text.contains('\u{1b}') && !text.contains("not shown"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn lines_for_the_journal_have_priority_and_fields() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = journal(parse_filter("info").unwrap(), move || writer.clone());
+
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(error = "no route", "trying again");
+            tracing::info!("connected");
+        });
+
+        assert_eq!(
+            lines.text(),
+            "<4>trying again error=\"no route\"\n<5>connected\n"
         );
     }
 

@@ -1,12 +1,15 @@
 //! `ssm-cli` beside an agent that runs, one that was killed, and one that is back.
 
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::programs::{LOOK, PATIENCE, World};
 use super::shell::Shell;
+
+const CLI: &str = env!("CARGO_BIN_EXE_ssm-cli");
+const AGENT: &str = env!("CARGO_BIN_EXE_ssm-agent");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_shows_a_session_while_it_lives() {
@@ -40,6 +43,37 @@ async fn status_shows_a_session_while_it_lives() {
     shell.type_text("exit\n").await;
     shell.ending().await;
     wait_for_sessions(&world, 0).await;
+}
+
+#[test]
+fn recording_is_verified_without_an_agent_as_the_agent_itself_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let cast = folder.path().join("alice-1.cast");
+    let header = "{\"version\":2,\"width\":80,\"height\":24,\"ssm\":{\"session\":\"alice-1\"}}\n";
+    let unsealed = format!("{header}[1.0,\"m\",\"recording complete, sha256 ");
+    let digest = sha256(unsealed.as_bytes());
+    let sound = format!("{unsealed}{digest}\"]\n");
+    let verify = |program: &str| {
+        let output = Command::new(program)
+            .args(["verify-recording", "--json"])
+            .arg(&cast)
+            .output()
+            .unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), said["verdict"].clone())
+    };
+
+    for (text, expected) in [
+        (sound.clone(), (Some(0), json!("intact"))),
+        (sound.replace("80", "81"), (Some(1), json!("altered"))),
+    ] {
+        std::fs::write(&cast, text).unwrap();
+        let said = [CLI, AGENT].map(verify);
+        assert_eq!(said, [expected.clone(), expected]);
+    }
+
+    std::fs::remove_file(&cast).unwrap();
+    assert_eq!(verify(CLI), (Some(255), Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +225,7 @@ fn diagnostics(world: &World) -> Value {
     parse(world.cli_command().arg("get-diagnostics"))
 }
 
-fn parse(command: &mut std::process::Command) -> Value {
+fn parse(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -206,4 +240,10 @@ fn outcome<'a>(answer: &'a Value, check: &str) -> &'a str {
 fn text(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let digits = digest.as_ref().iter();
+    digits.map(|byte| format!("{byte:02x}")).collect()
 }

@@ -122,6 +122,7 @@ async fn reload_is_a_new_start_in_the_same_process_and_sessions_go_on() {
 async fn broken_keeper_fails_its_sessions_and_the_next_are_carried_without() {
     let (world, node) = World::with_keeping_agent().await;
     let mut shell = Shell::open(&world, &node).await;
+    let id = shell.id.clone();
     shell.type_text("echo re''ady\n").await;
     shell.wait_for("ready").await;
 
@@ -136,6 +137,13 @@ async fn broken_keeper_fails_its_sessions_and_the_next_are_carried_without() {
 
     assert_eq!(next.ending().await.exit_code, Some(2));
     assert!(world.keepers().is_empty());
+    let audit = std::fs::read_to_string(world.folder.path().join("log/audit.log")).unwrap();
+    let lost = audit
+        .lines()
+        .filter(|line| line.contains("\"session-lost\""));
+    let lost: Vec<&str> = lost.collect();
+    assert_eq!(lost.len(), 1, "{audit}");
+    assert!(lost[0].contains(id.as_str()), "{audit}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

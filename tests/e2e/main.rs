@@ -6,9 +6,11 @@
 
 mod bridge;
 mod cli;
+mod commands;
 mod encryption;
 mod keepers;
 mod kms;
+mod offline;
 mod openssh;
 mod ports;
 #[allow(

@@ -189,10 +189,15 @@ impl World {
         processes.filter(is_keeper).collect()
     }
 
-    /// Ends the gateway and starts it again on the same port and state.
-    pub fn restart_gateway(&mut self) {
+    /// Ends the gateway.
+    pub fn stop_gateway(&mut self) {
         self.gateway.kill().unwrap();
         self.gateway.wait().unwrap();
+    }
+
+    /// Ends the gateway, if it runs, and starts it again on the same port and state.
+    pub fn restart_gateway(&mut self) {
+        self.stop_gateway();
         let address = self.url.trim_start_matches("https://");
         let plain = self.plain_url.trim_start_matches("http://");
         let (gateway, _) = serve(&self.folder.path().join("gateway"), address, plain);
@@ -303,6 +308,7 @@ impl World {
             "Profile": {"ShareCreds": false},
             "Ssm": {"Endpoint": self.url},
             "Mgs": {"Endpoint": self.url},
+            "Mds": {"Endpoint": self.url},
             "Identity": {"ConsumptionOrder": ["OnPrem"]},
             "SsmAgent": {
                 "CaFile": self.folder.path().join("gateway/ca.pem"),

@@ -60,6 +60,29 @@ async fn killed_agent_leaves_what_it_uploaded_and_its_next_run_brings_the_rest_o
     until(|| !is_waiting(&world, &id)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_deletes_before_they_kill_the_agent_stays_at_the_gateway() {
+    let (world, node) = uploading().await;
+    let mut shell = Shell::open(&world, &node).await;
+    let id = shell.id.clone();
+    shell.type_text("echo ev''idence\n").await;
+    shell.wait_for("evidence").await;
+    until(|| text(&cast(&world, &id)).contains("evidence")).await;
+
+    let folder = world.folder.path();
+    let (log, state) = (folder.join("log"), folder.join("agent/spool"));
+    let (log, state) = (log.display(), state.display());
+    // The agent is the parent of the shell.
+    let line = format!("rm -rf {log} {state}; rm -rf {state}; kill -9 $PPID\n");
+    shell.type_text(&line).await;
+    until(|| !folder.join("log").exists() && !spool(&world, &id).exists()).await;
+
+    let listed = until_listed(&world, &id, |listed| listed["Recording"] == "partial").await;
+    assert_ne!(listed["SameOnNode"], "yes");
+    let kept = text(&cast(&world, &id));
+    assert_eq!(kept.matches("evidence").count(), 1, "{kept}");
+}
+
 /// A gateway, and an agent that uploads its records there.
 async fn uploading() -> (World, String) {
     let mut world = World::start();

@@ -2,9 +2,10 @@
 //! round trip. Shared by the corpus replay in `main.rs` and the fuzzing programs.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use ssm_agent::gateway::api::signature::claimed_key;
 use ssm_agent::protocol::mux::frame::{HEADER_LENGTH, Header};
 use ssm_agent::protocol::mux::{Event, Role, Session, Settings, StreamId};
 use ssm_agent::protocol::wire::command::{CancelCommand, Report, SendCommand};
@@ -15,11 +16,13 @@ use ssm_agent::protocol::wire::handshake::{
 };
 use ssm_agent::protocol::wire::job::{CommandId, Job, JobAck, JobReply, JobReplyAck};
 use ssm_agent::protocol::wire::local::{Answer, Request};
+use ssm_agent::protocol::wire::mds::{Messages, SendReply};
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
     decode_token_response, encode_token_response,
 };
 use ssm_agent::protocol::wire::payload::{Flag, TerminalSize, decode_exit_code};
+use ssm_agent::protocol::wire::recording::{Part, Progress};
 use ssm_agent::protocol::wire::session_document::{
     SessionDocument, StoredParameter, StoredParameters,
 };
@@ -44,6 +47,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("features", features),
     ("run_command", run_command),
     ("local", local),
+    ("mds", mds),
+    ("upload", upload),
     ("smux_frame", smux_frame),
     ("smux_session", smux_session),
 ];
@@ -124,6 +129,22 @@ fn handshake(data: &[u8]) {
     }
     if let Ok(result) = serde_json::from_slice::<KmsEncryptionResult>(data) {
         let _ = result.ciphertext();
+    }
+}
+
+fn mds(data: &[u8]) {
+    if let Ok(reply) = SendReply::decode_kept(data) {
+        assert_eq!(SendReply::decode_kept(&reply.encode_kept()), Ok(reply));
+    }
+    if let Ok(messages) = serde_json::from_slice::<Messages>(data) {
+        for mail in &messages.messages {
+            let _ = (mail.is_complete(), mail.created_ms());
+        }
+        let again = serde_json::to_vec(&messages).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Messages>(&again).unwrap(),
+            messages
+        );
     }
 }
 
@@ -268,6 +289,44 @@ fn run_command(data: &[u8]) {
     }
     if let Ok(ack) = JobReplyAck::decode(data) {
         assert_eq!(JobReplyAck::decode(&ack.encode()), Ok(ack));
+    }
+}
+
+/// A request that brings a part of a record: `<path and query>`, header lines, an empty line, the body.
+fn upload(data: &[u8]) {
+    let head = data.windows(2).position(|pair| pair == b"\n\n");
+    let (head, body) = data.split_at(head.unwrap_or(data.len()));
+    let body = body.get(2..).unwrap_or_default();
+    let mut lines = head.split(|&byte| byte == b'\n');
+    let Some(Ok(uri)) = lines.next().map(http::Uri::try_from) else {
+        return;
+    };
+    if let Ok(part) = Part::decode(uri.query().unwrap_or_default()) {
+        assert_eq!(Part::decode(&part.to_string()), Ok(part));
+    }
+    if let Some(name) = uri.path().strip_prefix("/v1/recordings/")
+        && let Ok(id) = SessionId::new(name)
+    {
+        // It is a file: nothing in it leads elsewhere.
+        assert!(!id.as_str().contains(['/', '\0']) && !id.as_str().starts_with('.'));
+    }
+    let mut request = http::Request::put(uri);
+    for line in lines {
+        let colon = line.iter().position(|&byte| byte == b':');
+        let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+        request = request.header(name, value.get(1..).unwrap_or_default().trim_ascii());
+    }
+    if let Ok(request) = request.body(()) {
+        let (parts, ()) = request.into_parts();
+        // Noon of 31 January 2026, when the seeds were signed.
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800);
+        let _ = claimed_key("ssmmessages", &parts, body, now);
+    }
+    if let Ok(progress) = serde_json::from_slice::<Progress>(body) {
+        assert_eq!(
+            serde_json::from_slice(&progress.encode()).ok(),
+            Some(progress)
+        );
     }
 }
 

@@ -101,7 +101,7 @@ def lead_to(world, url):
     """Changes where the agent finds the gateway."""
     path = "/etc/amazon/ssm/amazon-ssm-agent.json"
     configuration = json.loads(world.host.read(path))
-    for service in ("Ssm", "Mgs"):
+    for service in ("Ssm", "Mgs", "Mds"):
         configuration[service]["Endpoint"] = url
     world.host.write(path, json.dumps(configuration))
 

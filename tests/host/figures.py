@@ -96,7 +96,7 @@ def figures_of_a_soak(world):
 
 
 def a_session(world):
-    request = {"Target": world.node, "DocumentName": "AWS-StartNonInteractiveCommand", "Parameters": {"command": ["exit 7"]}}
+    request = {"Target": world.node, "DocumentName": "AWS-StartNonInteractiveCommand", "Parameters": {"command": ["sh -c 'exit 7'"]}}
     response = world.ssm.start_session(**request)
     response.pop("ResponseMetadata")
     arguments = [json.dumps(response), "us-east-1", "StartSession", "", json.dumps(request), world.url]

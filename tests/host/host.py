@@ -79,7 +79,7 @@ class HostWorld(world.World):
         with open(self.ca) as file:
             self.host.write("/etc/amazon/ssm/gateway.pem", file.read())
         self.host.write(CONFIGURATION, json.dumps(
-            {"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url},
+            {"Ssm": {"Endpoint": self.url}, "Mgs": {"Endpoint": self.url}, "Mds": {"Endpoint": self.url},
              "Identity": {"ConsumptionOrder": ["OnPrem"]},
              "SsmAgent": {"CaFile": "/etc/amazon/ssm/gateway.pem", "Session": session}}))
 
@@ -88,11 +88,11 @@ class HostWorld(world.World):
         said = self.host.run("ssm-cli", "status", "--json")
         return json.loads(said.stdout) if said.stdout else {}
 
-    def register(self):
+    def register(self, *options):
         """Registers the host; returns its node id."""
         activation = self.ssm.create_activation(IamRole="any", DefaultInstanceName="host", RegistrationLimit=1)
         said = self.host.do("ssm-agent", "register", "--id", activation["ActivationId"], "--region", "us-east-1",
-                            environment={"SSM_ACTIVATION_CODE": activation["ActivationCode"]})
+                            *options, environment={"SSM_ACTIVATION_CODE": activation["ActivationCode"]})
         self.node = re.search(r"mi-[0-9a-f]{17}", said).group(0)
         return self.node
 

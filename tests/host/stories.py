@@ -1,7 +1,7 @@
 """Stories of our packages on a Debian with a booted systemd.
 
 Called by tests/host/run with the folders of our programs, of the packages and of the Debian, with the
-network namespace of the host, and perhaps with a part of the names of the stories to tell. They follow
+network namespace of the host, and perhaps with parts of the names of the stories to tell. They follow
 one another: the first ones install and register what later ones use, and are always told.
 """
 
@@ -14,10 +14,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../e2e/aws"))
 import agent
 import environment
 import figures
+import identity
+import login
 import others
 import sick
 import survival
 import teller
+import units
 from host import HostWorld
 
 FIRST = [
@@ -27,16 +30,25 @@ FIRST = [
 THEN = [
     agent.files_of_the_agent_are_for_root_only,
     agent.shell_is_of_ssm_user_with_sudo_and_nothing_of_the_agents,
+    units.systemd_takes_the_units_and_says_how_exposed_they_are,
+    units.packages_hold_these_files_and_no_others,
+    units.limits_of_the_agent_do_not_reach_what_it_starts,
     agent.killed_agent_is_online_again_within_seconds,
     survival.sessions_go_on_whatever_happens_to_the_agent,
     survival.stopped_agent_leaves_a_way_in,
     survival.daemons_of_a_session_end_with_it_unless_they_may_stay,
+    login.sessions_log_in_by_the_rules_of_the_host,
+    login.what_sessions_of_pam_leave_behind_is_ended,
+    login.who_may_not_log_in_is_told_why,
     agent.agent_that_must_not_start_again_stays_down,
     agent.same_package_again_keeps_node_and_configuration,
     agent.upgrade_runs_the_new_version_and_rollback_the_old_one,
     agent.disabled_agent_stays_disabled_when_upgraded,
     agent.agent_comes_back_with_the_same_id_after_removal_and_purge,
     agent.reference_is_replaced_with_its_node_and_can_come_back,
+    identity.threshold_that_means_nothing_is_refused,
+    identity.copy_of_a_registered_host_is_told_what_it_is,
+    identity.host_forgets_who_it_is_and_is_registered_again,
     environment.agent_is_back_soon_after_names_resolve_again,
     environment.agent_with_a_wrong_clock_works,
     environment.agent_is_back_soon_after_its_address_changed,
@@ -56,6 +68,7 @@ THEN = [
     others.rpms_are_installed_upgraded_and_erased,
     others.rpms_take_the_place_of_the_references,
     survival.host_that_goes_down_ends_its_sessions_with_the_reason,
+    login.host_that_goes_down_ends_sessions_of_pam_with_the_reason,
 ]
 # Told if asked for by name: they take minutes, and say something on a quiet machine only.
 FIGURES = [
@@ -75,9 +88,9 @@ class Teller(teller.Teller):
         world.start_host()
 
 
-def main(programs, packages, base, network, only=""):
-    optional = THEN + FIGURES if only else THEN
-    chosen = FIRST + [story for story in optional if only in story.__name__]
+def main(programs, packages, base, network, *parts):
+    wanted = [story for story in THEN + FIGURES if any(part in story.__name__ for part in parts)]
+    chosen = FIRST + (wanted if parts else THEN)
     world = HostWorld(programs, packages, base, network)
     teller = Teller(world, [(story.__name__, story, ()) for story in chosen])
     try:

@@ -69,6 +69,11 @@ impl World {
     }
 
     pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::recording(Transcript::new(None), change)
+    }
+
+    /// An agent that records.
+    pub fn recording(transcript: Transcript, change: impl FnOnce(&mut Settings)) -> Self {
         let (links, dialled) = mpsc::unbounded_channel();
         let (report, outcomes) = mpsc::channel(8);
         let mut settings = Settings::new("mi-0123456789abcdef0", PROGRAM);
@@ -78,7 +83,7 @@ impl World {
             supervisor: Supervisor::new(
                 settings,
                 Gateway(links),
-                Transcript::new(None),
+                transcript,
                 report,
                 CancellationToken::new(),
             ),
@@ -103,16 +108,32 @@ impl World {
         self.run(start, text).await
     }
 
-    async fn run(&mut self, start: Value, typed: &str) -> Ran {
+    /// Runs a shell, types `text` into it, and has it ended from outside once it shows `mark`.
+    pub async fn cut_off(
+        &mut self,
+        text: &str,
+        mark: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Ran {
+        let mut start = start("Standard_Stream");
+        change(&mut start);
         let start = serde_json::from_value(start).unwrap();
         self.supervisor.start(Ok(Box::new(start)));
-        timeout(PATIENCE, self.attend(typed))
+        timeout(PATIENCE, self.attend(text, Some(mark)))
             .await
             .expect("the session should have ended long ago")
     }
 
-    /// Is the client of the session that was started last, to its end.
-    async fn attend(&mut self, typed: &str) -> Ran {
+    async fn run(&mut self, start: Value, typed: &str) -> Ran {
+        let start = serde_json::from_value(start).unwrap();
+        self.supervisor.start(Ok(Box::new(start)));
+        timeout(PATIENCE, self.attend(typed, None))
+            .await
+            .expect("the session should have ended long ago")
+    }
+
+    /// Is the client of the session that was started last, to its end, which `mark` brings about.
+    async fn attend(&mut self, typed: &str, mark: Option<&str>) -> Ran {
         let socket = tokio::select! {
             socket = self.dialled.recv() => socket.unwrap(),
             outcome = self.outcomes.recv() => {
@@ -129,7 +150,13 @@ impl World {
         // It ends with the agent's connection.
         while let Some(incoming) = handle.incoming.recv().await {
             match incoming {
-                Incoming::Payload(Payload::Output(bytes)) => output.extend_from_slice(&bytes),
+                Incoming::Payload(Payload::Output(bytes)) => {
+                    output.extend_from_slice(&bytes);
+                    let shows = |mark: &str| String::from_utf8_lossy(&output).contains(mark);
+                    if mark.is_some_and(shows) {
+                        self.supervisor.terminate(&SessionId::new(SESSION).unwrap());
+                    }
+                }
                 Incoming::Payload(Payload::StdErr(bytes)) => errors.extend_from_slice(&bytes),
                 _ => {}
             }

@@ -1,5 +1,7 @@
 //! What is told, and how a line of the log is made of it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -147,6 +149,26 @@ pub enum Event<'a> {
         /// How it ended.
         outcome: Text,
     },
+    /// Connections of a port session that makes too many of them for a line each.
+    Connections {
+        /// The session.
+        session: &'a SessionId,
+        /// The address or path that the first led to.
+        target: Text,
+        /// When the first was asked for.
+        #[serde(serialize_with = "timestamp")]
+        opened: Timestamp,
+        /// The time in which they ended.
+        seconds: f64,
+        /// How many they are.
+        connections: u64,
+        /// Bytes to the target.
+        up: u64,
+        /// Bytes from the target.
+        down: u64,
+        /// How they ended, and how many did so.
+        outcomes: BTreeMap<String, u64>,
+    },
     /// A session ended.
     SessionEnded {
         /// The session.
@@ -163,11 +185,22 @@ pub enum Event<'a> {
         /// The files that recorded it.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         recordings: Vec<Recording>,
+        /// Its copies at services.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        copies: Vec<RemoteCopy>,
         /// Bytes that the recording which lacks most lacks.
         lost_bytes: u64,
         /// What went wrong with the recording.
         #[serde(skip_serializing_if = "Option::is_none")]
         problem: Option<Text>,
+    },
+    /// What carried a session ended without a word. Nothing is known of the connections that it had
+    /// open.
+    SessionLost {
+        /// The session.
+        session: &'a SessionId,
+        /// What happened.
+        reason: Text,
     },
     /// Lines of this log were lost, as the disk did not take them.
     LinesLost {
@@ -185,6 +218,17 @@ pub struct Recording {
     pub bytes: u64,
     /// Its digest.
     pub sha256: String,
+}
+
+/// A copy of a recording at a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemoteCopy {
+    /// The service.
+    pub service: &'static str,
+    /// Where it is there.
+    pub place: Text,
+    /// `complete`, `continuing` or `given-up`.
+    pub standing: &'static str,
 }
 
 #[derive(Serialize)]
@@ -255,6 +299,11 @@ mod tests {
                 bytes: 10,
                 sha256: "ab".into(),
             }],
+            copies: vec![RemoteCopy {
+                service: "S3",
+                place: "s3://b/alice-1.log".into(),
+                standing: "continuing",
+            }],
             lost_bytes: 0,
             problem: None,
         });
@@ -267,6 +316,7 @@ mod tests {
                 "seq": 7, "event": "session-ended", "session": "alice-1", "status": "Success",
                 "reason": "the shell or command ended", "exitCode": 3, "seconds": 1.5,
                 "recordings": [{"file": "/r/alice-1.cast", "bytes": 10, "sha256": "ab"}],
+                "copies": [{"service": "S3", "place": "s3://b/alice-1.log", "standing": "continuing"}],
                 "lostBytes": 0,
             })
         );

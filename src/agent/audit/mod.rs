@@ -24,6 +24,6 @@ mod event;
 mod file;
 mod log;
 
-pub use event::{Event, Recording, Text};
+pub use event::{Event, Recording, RemoteCopy, Text};
 pub use file::Settings;
 pub use log::AuditLog;

@@ -6,7 +6,7 @@ use super::section::Kind::{self, Flag, Number, OneOf, Text};
 type Keys = [(&'static str, Kind)];
 
 /// In `Ssm`.
-pub(super) const SSM: [(&str, Kind); 7] = [
+pub(super) const SSM: [(&str, Kind); 5] = [
     ("AssociationFrequencyMinutes", number(10, 5, 60)),
     ("AssociationRetryLimit", number(5, i64::MIN, i64::MAX)),
     ("CustomInventoryDefaultLocation", Text),
@@ -15,26 +15,12 @@ pub(super) const SSM: [(&str, Kind); 7] = [
         number(24, 8, i64::MAX),
     ),
     ("SessionLogsDestination", OneOf(&["none", "disk"])),
-    (
-        "PluginLocalOutputCleanup",
-        OneOf(&["default", "after-execution", "after-upload"]),
-    ),
-    (
-        "OrchestrationDirectoryCleanup",
-        OneOf(&["default", "clean-success", "clean-success-failed"]),
-    ),
 ];
 
 /// In `Mgs`.
 pub(super) const MGS: [(&str, Kind); 2] = [
     ("StopTimeoutMillis", number(20_000, i64::MIN, i64::MAX)),
     ("SessionWorkerBufferLimit", number(1, 1, i64::MAX)),
-];
-
-/// In `Mds`.
-pub(super) const MDS: [(&str, Kind); 2] = [
-    ("Endpoint", Text),
-    ("StopTimeoutMillis", number(20_000, 10_000, 1_000_000)),
 ];
 
 /// In `Agent`.

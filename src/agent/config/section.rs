@@ -148,19 +148,30 @@ impl Section {
                 Kind::Number { default, range } => {
                     self.number::<i64>(key, default, range.0..=range.1)?;
                 }
-                Kind::OneOf(words) => {
-                    let word = self.text(key)?;
-                    if !word.is_empty() && !words.contains(&word.as_str()) {
-                        let name = self.full(key);
-                        let (words, default) = (words.join(", "), words[0]);
-                        self.warnings.push(format!(
-                            "{name}: {word:?} is none of {words}, the default {default:?} is used"
-                        ));
-                    }
-                }
+                Kind::OneOf(words) => drop(self.one_of(key, words)?),
             }
         }
         Ok(())
+    }
+
+    /// One of these words; the first of them if it is absent, empty or another.
+    pub(super) fn one_of(
+        &mut self,
+        key: &str,
+        words: &[&'static str],
+    ) -> Result<&'static str, ConfigError> {
+        let word = self.text(key)?;
+        if let Some(known) = words.iter().find(|known| **known == word) {
+            return Ok(known);
+        }
+        let default = words.first().copied().unwrap_or_default();
+        if !word.is_empty() {
+            let (name, words) = (self.full(key), words.join(", "));
+            self.warnings.push(format!(
+                "{name}: {word:?} is none of {words}, the default {default:?} is used"
+            ));
+        }
+        Ok(default)
     }
 
     /// Takes an object of such members.
@@ -221,7 +232,7 @@ impl Section {
         }
     }
 
-    fn wrong_type(&self, key: &str, expected: &'static str, got: &Value) -> ConfigError {
+    pub(super) fn wrong_type(&self, key: &str, expected: &'static str, got: &Value) -> ConfigError {
         /// Enough of a value to recognise it by; it may be long, or a secret.
         const SHOWN: usize = 40;
         ConfigError::Type {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::agent::run_command::{FolderCleanUp, OutputCleanUp};
 
 #[test]
 fn empty_object_means_defaults_without_warnings() {
@@ -43,6 +44,29 @@ fn number_out_of_range_is_replaced_by_the_default_and_warned_of() {
     assert_eq!(
         warnings,
         ["Ssm.HealthFrequencyMinutes: 61 is not within 5 to 60, the default 5 is used"]
+    );
+}
+
+#[test]
+fn commands_are_polled_for_and_cleaned_up_as_the_reference_is_told_to() {
+    let (settings, warnings) = parse(
+        r#"{"Mds":{"Endpoint":"http://h:1","StopTimeoutMillis":15000},
+            "Ssm":{"PluginLocalOutputCleanup":"after-upload","OrchestrationDirectoryCleanup":"clean-success-failed"}}"#,
+    );
+
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(settings.endpoints.delivery, "http://h:1");
+    let commands = settings.commands;
+    assert_eq!(commands.delivery_timeout, Duration::from_secs(15));
+    assert_eq!(commands.output_clean_up, OutputCleanUp::AfterUpload);
+    assert_eq!(commands.folder_clean_up, FolderCleanUp::SuccessAndFailure);
+    let (settings, warnings) = parse(r#"{"Ssm":{"PluginLocalOutputCleanup":"never"}}"#);
+    assert_eq!(settings.commands.output_clean_up, OutputCleanUp::ByAge);
+    assert_eq!(
+        warnings,
+        [
+            "Ssm.PluginLocalOutputCleanup: \"never\" is none of default, after-execution, after-upload, the default \"default\" is used"
+        ]
     );
 }
 
@@ -156,6 +180,25 @@ fn sudo_of_ssm_user_is_given_taken_or_left_alone() {
 }
 
 #[test]
+fn service_of_pam_is_a_plain_name() {
+    let with = |name: &str| format!(r#"{{"SsmAgent":{{"Session":{{"PamService":"{name}"}}}}}}"#);
+    for (name, service) in [("", None), ("ssm-agent", Some("ssm-agent"))] {
+        let (settings, _) = parse(&with(name));
+        assert_eq!(settings.session.pam_service.as_deref(), service);
+    }
+
+    for name in ["../other", "a b", ".", "a/b", "sshd;"] {
+        let error = try_parse(&with(name)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("SsmAgent.Session.PamService must be the name of a service"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn container_mode_is_read() {
     assert!(parse(r#"{"Agent":{"ContainerMode":true}}"#).0.in_container);
     assert!(!parse("{}").0.in_container);
@@ -167,22 +210,25 @@ fn recording_can_be_switched_off_and_directed() {
     assert_eq!(settings.transcript, None);
 
     let (settings, _) = parse(
-        r#"{"SsmAgent":{"Transcript":{"Directory":"/x","Formats":["cast"],"RetentionHours":2}}}"#,
+        r#"{"SsmAgent":{"Transcript":{"Directory":"/x","Formats":["cast"],"RetentionHours":2,"Policy":"fail-closed"}}}"#,
     );
     let transcript = settings.transcript.unwrap();
     assert_eq!(transcript.directory.as_deref(), Some(Path::new("/x")));
     assert_eq!(transcript.formats, [RecordingFormat::Cast]);
     assert_eq!(transcript.retention, Duration::from_secs(7200));
+    assert_eq!(transcript.policy, RecordPolicy::FailClosed);
+    let defaults = parse("{}").0.transcript.unwrap();
+    assert_eq!(defaults.policy, RecordPolicy::FailOpen);
 }
 
 #[test]
 fn services_that_get_records_are_read() {
     let (settings, warnings) = parse(
         r#"{"SsmAgent":{"Transcript":{
-            "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Policy":"fail-closed"},
+            "S3":{"Bucket":"bkt","KeyPrefix":"a/b","Encrypted":true,"Cast":true,"Policy":"fail-closed"},
             "CloudWatch":{"Endpoint":"http://127.0.0.1:1","LogGroup":"/grp","Encrypted":true,"Streaming":true,"Policy":"fail-open"},
             "Gateway":{"Enabled":true,"Policy":"maybe"},
-            "JournalBytes":5000000,"JournalTotalBytes":6000000}}}"#,
+            "JournalBytes":5000000,"JournalTotalBytes":6000000,"JournalHours":3}}}"#,
     );
 
     let expected = UploadSettings {
@@ -190,19 +236,21 @@ fn services_that_get_records_are_read() {
             bucket: "bkt".into(),
             key_prefix: "a/b".into(),
             encrypted: true,
-            policy: UploadPolicy::FailClosed,
+            cast: true,
+            policy: RecordPolicy::FailClosed,
         },
         cloud_watch: CloudWatchSettings {
             endpoint: "http://127.0.0.1:1".into(),
             group: "/grp".into(),
             encrypted: true,
             streaming: true,
-            policy: UploadPolicy::FailOpen,
+            policy: RecordPolicy::FailOpen,
         },
         gateway: true,
-        gateway_policy: UploadPolicy::FailClosed,
+        gateway_policy: RecordPolicy::FailClosed,
         journal: 5_000_000,
         journal_total: 6_000_000,
+        journal_retention: Duration::from_hours(3),
     };
     assert_eq!(settings.uploads, expected);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -217,7 +265,7 @@ fn nothing_leaves_the_host_unless_the_configuration_says_so() {
         <_>::default()
     );
     assert!(!uploads.gateway);
-    assert_eq!(uploads.gateway_policy, UploadPolicy::FailOpen);
+    assert_eq!(uploads.gateway_policy, RecordPolicy::FailOpen);
     assert_eq!((uploads.journal, uploads.journal_total), (1 << 30, 4 << 30));
 }
 

@@ -1,6 +1,8 @@
 //! `SsmAgent.Transcript`, the part on services that get records: `S3`, `CloudWatch`, `Gateway`, and the
 //! journals that records wait in.
 
+use std::time::Duration;
+
 use super::ConfigError;
 use super::section::Section;
 
@@ -8,6 +10,8 @@ use super::section::Section;
 const JOURNAL_BYTES: i64 = 1 << 30;
 /// All journals together take at most 4 GiB.
 const JOURNAL_TOTAL_BYTES: i64 = 4 << 30;
+/// Records wait for 14 days, as long as recordings are kept by default.
+const JOURNAL_HOURS: i64 = 336;
 /// Least bytes of a journal: one segment.
 const JOURNAL_MIN: i64 = 4 << 20;
 /// Most bytes of a journal.
@@ -24,11 +28,13 @@ pub struct UploadSettings {
     /// other services: what people see does not leave a host unasked.
     pub gateway: bool,
     /// `Gateway.Policy`.
-    pub gateway_policy: UploadPolicy,
+    pub gateway_policy: RecordPolicy,
     /// `JournalBytes`: most bytes of one session that wait on disk.
     pub journal: u64,
     /// `JournalTotalBytes`: most bytes of all sessions that wait on disk.
     pub journal_total: u64,
+    /// `JournalHours`: how long they wait for a service that takes nothing.
+    pub journal_retention: Duration,
 }
 
 /// `SsmAgent.Transcript.S3`.
@@ -40,8 +46,10 @@ pub struct S3Settings {
     pub key_prefix: String,
     /// Whether the bucket has to be encrypted.
     pub encrypted: bool,
+    /// Whether the cast goes there too, beside the text. The reference stores the text alone.
+    pub cast: bool,
     /// What follows if it does not take a record.
-    pub policy: UploadPolicy,
+    pub policy: RecordPolicy,
 }
 
 /// `SsmAgent.Transcript.CloudWatch`.
@@ -56,12 +64,12 @@ pub struct CloudWatchSettings {
     /// Whether records go there while the session runs.
     pub streaming: bool,
     /// What follows if it does not take a record.
-    pub policy: UploadPolicy,
+    pub policy: RecordPolicy,
 }
 
-/// What follows if a service does not take the record of a session.
+/// What follows if a place does not take the record of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadPolicy {
+pub enum RecordPolicy {
     /// `fail-open`, the default: the session goes on.
     FailOpen,
     /// `fail-closed`: the session does not start, or ends.
@@ -78,6 +86,7 @@ pub(super) fn read(transcript: &mut Section) -> Result<UploadSettings, ConfigErr
             bucket: s3.text("Bucket")?,
             key_prefix: s3.text("KeyPrefix")?,
             encrypted: s3.boolean("Encrypted", false)?,
+            cast: s3.boolean("Cast", false)?,
             policy: policy(&mut s3)?,
         },
         cloud_watch: CloudWatchSettings {
@@ -95,6 +104,11 @@ pub(super) fn read(transcript: &mut Section) -> Result<UploadSettings, ConfigErr
             JOURNAL_TOTAL_BYTES,
             JOURNAL_MIN..=JOURNAL_MAX,
         )?,
+        journal_retention: Duration::from_hours(transcript.number(
+            "JournalHours",
+            JOURNAL_HOURS,
+            1..=87_600,
+        )?),
     };
     for section in [s3, cloud_watch, gateway] {
         transcript.absorb(section);
@@ -103,15 +117,15 @@ pub(super) fn read(transcript: &mut Section) -> Result<UploadSettings, ConfigErr
 }
 
 /// A word that is no policy counts as the stricter one: somebody meant to be strict.
-fn policy(section: &mut Section) -> Result<UploadPolicy, ConfigError> {
+pub(super) fn policy(section: &mut Section) -> Result<RecordPolicy, ConfigError> {
     Ok(match section.text("Policy")?.as_str() {
-        "" | "fail-open" => UploadPolicy::FailOpen,
-        "fail-closed" => UploadPolicy::FailClosed,
+        "" | "fail-open" => RecordPolicy::FailOpen,
+        "fail-closed" => RecordPolicy::FailClosed,
         other => {
             section.warn(format!(
                 "SsmAgent.Transcript: policy {other:?} is neither \"fail-open\" nor \"fail-closed\", the latter is used"
             ));
-            UploadPolicy::FailClosed
+            RecordPolicy::FailClosed
         }
     })
 }

@@ -54,6 +54,8 @@ pub enum Status {
     Waiting {
         /// What went wrong, with its causes.
         problem: String,
+        /// Whether the gateway denied this node the channel.
+        is_denied: bool,
         /// Time until the next attempt.
         retry_in: Duration,
     },

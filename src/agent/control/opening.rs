@@ -58,6 +58,13 @@ pub enum OpenError {
     Address(Url),
 }
 
+impl OpenError {
+    /// Whether the gateway denied the token, which is what the reference goes by.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Token(refusal) if refusal.is_denied())
+    }
+}
+
 impl Opening<'_> {
     /// Opens the channel: posts `create`, dials, and sends what `first_message` makes of the token.
     ///

@@ -12,6 +12,7 @@ use super::channel::ControlChannel;
 use super::dispatch::{Dispatch, Instruction, dispatch};
 use super::handle::{Handle, Settings, Status};
 use super::link::{Link, LinkError, Liveness};
+use super::opening::OpenError;
 use super::outbox::Outbox;
 use super::results::Results;
 use crate::aws::Client;
@@ -136,24 +137,32 @@ impl Task {
             let Some(connected) = self.results.collect_until(&self.cancel, connecting).await else {
                 break;
             };
-            let problem = match connected {
+            let (problem, is_denied) = match connected {
                 Ok(connected) => match self.serve(connected).await {
                     Ok(()) => break,
-                    Err(error) => in_one_line(&error),
+                    Err(error) => (in_one_line(&error), false),
                 },
-                Err(ConnectError::Retry(error)) => in_one_line(error.as_ref()),
-                Err(error @ ConnectError::Ended(_)) => in_one_line(&error),
+                Err(ConnectError::Retry(error)) => {
+                    let opening = error.downcast_ref::<OpenError>();
+                    let is_denied = opening.is_some_and(OpenError::is_denied);
+                    (in_one_line(error.as_ref()), is_denied)
+                }
+                Err(error @ ConnectError::Ended(_)) => (in_one_line(&error), false),
             };
-            self.wait(problem).await;
+            self.wait(problem, is_denied).await;
         }
         self.stop();
     }
 
     /// Waits before the next attempt.
-    async fn wait(&mut self, problem: String) {
+    async fn wait(&mut self, problem: String, is_denied: bool) {
         let retry_in = self.backoff.next_wait();
         warn!(problem, ?retry_in, "control channel is not open");
-        let status = Status::Waiting { problem, retry_in };
+        let status = Status::Waiting {
+            problem,
+            is_denied,
+            retry_in,
+        };
         self.status.send_replace(status);
         let network = &mut self.network;
         let pause = async {

@@ -24,15 +24,20 @@ async fn short_form_comes_first_then_the_full_report() {
 }
 
 #[tokio::test]
-async fn opened_control_channel_is_reported_at_once() {
+async fn way_of_commands_is_reported_as_soon_as_it_changes() {
     let mut world = World::start(HOUR, |_| Reply::json("{}")).await;
     world.next().await;
     world.next().await;
 
-    world.connected.send_replace(true);
+    for (way, name) in [
+        (Way::MessageDelivery, "ec2messages"),
+        (Way::MessageGateway, "ssmmessages"),
+    ] {
+        world.way.send_replace(way);
 
-    let report = world.next().await.json();
-    assert_eq!(report["SSMConnectionChannel"], "ssmmessages");
+        let report = world.next().await.json();
+        assert_eq!(report["SSMConnectionChannel"], name);
+    }
 }
 
 #[tokio::test]
@@ -67,25 +72,11 @@ async fn cancelled_reporter_ends_while_it_waits_to_try_again() {
         Reply::refusal("AccessDeniedException")
     })
     .await;
-    let (_connected, watched) = watch::channel(false);
+    let (_way, watched) = watch::channel(Way::Unknown);
 
     run("mi-1".into(), HOUR, server.client(), watched, cancel).await;
 
     assert_eq!(server.seen().len(), 1);
-}
-
-#[tokio::test]
-async fn channel_that_was_open_once_is_reported_while_it_is_away() {
-    let mut world = World::start(Duration::from_millis(20), |_| Reply::json("{}")).await;
-    world.connected.send_replace(true);
-    while world.next().await.json()["SSMConnectionChannel"] != "ssmmessages" {}
-
-    world.connected.send_replace(false);
-
-    for _ in 0..3 {
-        let report = world.next().await.json();
-        assert_eq!(report["SSMConnectionChannel"], "ssmmessages");
-    }
 }
 
 #[test]
@@ -96,7 +87,7 @@ fn first_regular_report_lies_within_the_interval() {
 }
 
 struct World {
-    connected: watch::Sender<bool>,
+    way: watch::Sender<Way>,
     reports: mpsc::UnboundedReceiver<Seen>,
     _server: Arc<TestServer>,
     _tasks: JoinSet<()>,
@@ -114,19 +105,18 @@ impl World {
             answer(count)
         })
         .await;
-        let (connected, watched) = watch::channel(false);
+        let (way, watched) = watch::channel(Way::Unknown);
         let reporter = Reporter {
             interval,
             node_id: "mi-1".into(),
             client: server.client(),
-            connected: watched,
-            channel: ConnectionChannel::Unknown,
+            way: watched,
             first_wait: Duration::from_millis(1),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(reporter.run());
         Self {
-            connected,
+            way,
             reports,
             _server: Arc::new(server),
             _tasks: tasks,

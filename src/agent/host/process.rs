@@ -22,6 +22,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 /// How long killed processes may take to vanish; only uninterruptible system calls take longer.
 const KILL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a login that PAM began may take to end once nobody is left in it but who attends it. Modules
+/// may ask a directory service or the login manager.
+const ATTENDANT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a dropped session may block its thread until its killed processes are gone.
 const DROP_PATIENCE: Duration = Duration::from_millis(50);
 
@@ -53,6 +56,8 @@ pub struct Processes {
     leader: Pid,
     child_signals: Option<SignalStream>,
     group: Option<ControlGroup>,
+    /// The leader is none of the user's processes, but who ends their login after them.
+    is_attended: bool,
     reaped: bool,
 }
 
@@ -64,6 +69,7 @@ impl Processes {
             leader,
             child_signals: None,
             group: None,
+            is_attended: false,
             reaped: false,
         }
     }
@@ -71,6 +77,13 @@ impl Processes {
     /// The leader enters this group of its own: whoever is in it ends with the session.
     pub fn within(mut self, group: Option<ControlGroup>) -> Self {
         self.group = group;
+        self
+    }
+
+    /// Whether the leader stays outside of the group to end the login when all others are gone: it is
+    /// left the time for that.
+    pub fn attended(mut self, is_attended: bool) -> Self {
+        self.is_attended = is_attended;
         self
     }
 
@@ -127,7 +140,11 @@ impl Processes {
         }
         if !self.gone_within(grace).await {
             debug!(leader = %self.leader, "processes survived the hang-up and are killed");
-            if !self.killed_within(KILL_PATIENCE).await {
+            let patience = match self.is_attended {
+                true => KILL_PATIENCE + ATTENDANT_PATIENCE,
+                false => KILL_PATIENCE,
+            };
+            if !self.killed_within(patience).await {
                 let left = self.members();
                 warn!(leader = %self.leader, ?left, "processes of the session cannot be ended");
             }
@@ -171,26 +188,30 @@ impl Processes {
 
     async fn killed_within(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
+        let leader_too = Instant::now() + ATTENDANT_PATIENCE;
         loop {
             // Again each time: a process may have forked between the look and its end.
             let left = self.members();
             if left.is_empty() {
                 return true;
             }
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 return false;
             }
-            self.kill(left);
+            self.kill(left, !self.is_attended || now >= leader_too);
             sleep(FIRST_LOOK).await;
         }
     }
 
-    fn kill(&self, left: Vec<Pid>) {
+    fn kill(&self, left: Vec<Pid>, leader_too: bool) {
         if let Some(group) = &self.group {
             group.kill();
         }
         for member in left {
-            send(member, Signal::SIGKILL);
+            if leader_too || member != self.leader {
+                send(member, Signal::SIGKILL);
+            }
         }
     }
 
@@ -211,13 +232,14 @@ impl Drop for Processes {
         if self.reaped {
             return;
         }
-        let deadline = std::time::Instant::now() + DROP_PATIENCE;
+        let began = std::time::Instant::now();
         loop {
             let left = self.members();
-            if left.is_empty() || std::time::Instant::now() >= deadline {
+            let patience = if self.is_attended { 2 } else { 1 } * DROP_PATIENCE;
+            if left.is_empty() || began.elapsed() >= patience {
                 break;
             }
-            self.kill(left);
+            self.kill(left, !self.is_attended || began.elapsed() >= DROP_PATIENCE);
             std::thread::sleep(Duration::from_millis(1));
         }
         self.reap();

@@ -1,15 +1,22 @@
-//! The system calls that have no safe wrapper: the only file with `unsafe`.
+//! The system calls that have no safe wrapper, and below, in `pam`, those of a library that is loaded:
+//! the only two files with `unsafe`.
 //!
 //! One small function per call. Everything else goes through `nix` or the standard library.
 
+mod pam;
+
+use std::ffi::{CStr, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{ForkResult, Pid, fork};
 
 use tokio::io::unix::AsyncFd;
+
+pub(super) use pam::{Pam, PamStatus, PamStep};
 
 use crate::protocol::wire::TerminalSize;
 
@@ -132,6 +139,81 @@ pub(super) fn default_signals() -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
+}
+
+/// Makes this process two; the one that was there is given the other, which is given nothing.
+///
+/// Meant for the login step, which has one thread: in the copy of a process with more, a lock that
+/// another thread held would be held forever.
+#[expect(unsafe_code, reason = "a copy of a process with threads is not sound")]
+pub(super) fn fork_process() -> io::Result<Option<Pid>> {
+    debug_assert_eq!(
+        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count),
+        1
+    );
+    // SAFETY: the login step is called first in `main` and starts no thread, so no lock is held.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Somebody at a terminal, as `who` and `last` know them.
+pub(super) struct Presence<'a> {
+    /// The terminal's name without `/dev/`.
+    pub(super) line: &'a str,
+    /// Who it is; empty for somebody who has left.
+    pub(super) user: &'a str,
+    /// Where they come from.
+    pub(super) origin: &'a str,
+    /// The process that stays as long as they do.
+    pub(super) process: Pid,
+}
+
+/// Writes down who is at a terminal now, or that nobody is, in the two files of the C library, which
+/// know how it looks on this processor. A file that is not there is not made.
+#[expect(
+    unsafe_code,
+    reason = "nix has no wrapper for the records of who is there"
+)]
+pub(super) fn record_presence(presence: &Presence<'_>, since_epoch: std::time::Duration) {
+    const WTMP: &CStr = c"/var/log/wtmp";
+    unsafe extern "C" {
+        fn updwtmpx(file: *const c_char, record: *const libc::utmpx);
+    }
+    // SAFETY: the structure has numbers and characters only, for which zero is a value.
+    let mut record: libc::utmpx = unsafe { std::mem::zeroed() };
+    record.ut_type = match presence.user {
+        "" => libc::DEAD_PROCESS,
+        _ => libc::USER_PROCESS,
+    };
+    record.ut_pid = presence.process.as_raw();
+    copy_text(&mut record.ut_line, presence.line);
+    // By convention the end of the name, which is as unique.
+    let id = presence.line.len().saturating_sub(record.ut_id.len());
+    copy_text(
+        &mut record.ut_id,
+        presence.line.get(id..).unwrap_or_default(),
+    );
+    copy_text(&mut record.ut_user, presence.user);
+    copy_text(&mut record.ut_host, presence.origin);
+    record.ut_tv.tv_sec = since_epoch.as_secs().try_into().unwrap_or_default();
+    record.ut_tv.tv_usec = since_epoch.subsec_micros().try_into().unwrap_or_default();
+    // SAFETY: the calls read the record and the name, which outlive them, and this process has no
+    // other thread that could use the C library's one position in the file.
+    unsafe {
+        libc::setutxent();
+        libc::pututxline(&raw const record);
+        libc::endutxent();
+        updwtmpx(WTMP.as_ptr(), &raw const record);
+    }
+}
+
+/// Fills a field of characters, which needs no zero at its end if it is full.
+fn copy_text(field: &mut [c_char], text: &str) {
+    for (place, byte) in field.iter_mut().zip(text.bytes()) {
+        *place = c_char::from_ne_bytes([byte]);
+    }
 }
 
 #[cfg(test)]

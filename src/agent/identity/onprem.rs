@@ -51,9 +51,21 @@ enum TokenError {
     Fingerprint(#[from] VaultError),
     #[error(transparent)]
     Call(#[from] CallError),
+    #[error(
+        "this host is not the one that was registered as {node_id}: it is a copy of that one, or its hardware has \
+         changed. Register it anew (`ssm-agent register --yes …`, with an activation); the other one keeps its id"
+    )]
+    OtherHost {
+        node_id: String,
+        #[source]
+        refusal: CallError,
+    },
     #[error("the credentials that the service gave have already expired")]
     Expired,
 }
+
+/// What the service calls a key that comes with another fingerprint than it was registered with.
+const OTHER_FINGERPRINT: &str = "MachineFingerprintDoesNotMatch";
 
 /// What the refresher has.
 #[derive(Debug, Clone, Default)]
@@ -220,10 +232,19 @@ impl Refresher {
 
     async fn request(&self) -> Result<(RoleToken, SystemTime), TokenError> {
         let fingerprint = fingerprint::current(&self.vault).await?;
-        let token = self
+        let answer = self
             .client
             .request_role_token(self.node.signer(), &fingerprint)
-            .await?;
+            .await;
+        let token = match answer {
+            Err(refusal) if refusal.code() == Some(OTHER_FINGERPRINT) => {
+                return Err(TokenError::OtherHost {
+                    node_id: self.node.id().to_owned(),
+                    refusal,
+                });
+            }
+            answer => answer?,
+        };
         let retrieved = self.client.now();
         if token.expires <= retrieved {
             return Err(TokenError::Expired);

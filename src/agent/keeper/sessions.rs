@@ -16,6 +16,7 @@ use super::message::{ProgramFile, ToAgent, ToKeeper};
 use super::remote::{Briefing, Heard, Remote, lend};
 use super::sleep_until_some;
 use super::spawn::{Program, Sockets};
+use crate::agent::audit::{AuditLog, Event, Text};
 use crate::agent::control::{Instruction, Outbox, Status};
 use crate::agent::session::{self, Stop, Supervisor};
 use crate::agent::status::Sight;
@@ -63,6 +64,7 @@ pub struct Sessions {
     own: Supervisor,
     outbox: Outbox,
     uploads: Arc<Uploads>,
+    audit: AuditLog,
     keepers: Option<Keepers>,
 }
 
@@ -83,12 +85,19 @@ struct Keepers {
 
 impl Sessions {
     /// The sessions of `node_id`, all carried by `own`.
-    pub fn new(node_id: String, own: Supervisor, outbox: Outbox, uploads: Arc<Uploads>) -> Self {
+    pub fn new(
+        node_id: String,
+        own: Supervisor,
+        outbox: Outbox,
+        uploads: Arc<Uploads>,
+        audit: AuditLog,
+    ) -> Self {
         Self {
             node_id,
             own,
             outbox,
             uploads,
+            audit,
             keepers: None,
         }
     }
@@ -265,6 +274,10 @@ impl Sessions {
         }
         for session in remote.sessions {
             let text = "the process that carried the session has ended";
+            self.audit.record(&Event::SessionLost {
+                session: &session,
+                reason: Text::from(text),
+            });
             let failed = TaskStatus::Failed;
             let result = TaskComplete::new(session.as_str(), &self.node_id, failed, text);
             self.outbox.complete(result).await;

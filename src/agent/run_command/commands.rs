@@ -2,6 +2,9 @@
 //! replies arrive.
 
 mod accepting;
+mod leftovers;
+mod line;
+mod local;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -17,14 +20,17 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use self::accepting::{Arrival, Draft, Rejected};
+use self::line::{Heard, Line};
+use super::deliveries::{CALL_AGAIN, RESEND_FIRST};
 use super::journal::Journal;
+use super::local::{Claim, Local};
 use super::output::OutputSink;
-use super::replies::{self, Deliveries, Reply, Store};
-use super::report;
+use super::replies::{self, Reply, Store};
+use super::route::Route;
 use super::runner::{Outcome, Runner, blocking};
 use super::settings::{Load, Settings};
 use super::state::{DocumentResult, DocumentState};
-use super::{Channels, Services};
+use super::{Services, Sources};
 use crate::agent::audit::{AuditLog, Event as Happened, Text};
 use crate::agent::parameter_store::ParameterStore;
 use crate::protocol::wire::command::Status;
@@ -34,6 +40,8 @@ use crate::runtime::clock::unix_ms;
 
 /// Replies that may wait for this task, which only notes them down.
 const REPLIES: usize = 64;
+/// Commands of this host at a time, as in the reference.
+const LOCAL_WORKERS: usize = 1;
 /// How often old files are looked for, as in the reference.
 const SWEEP: Duration = Duration::from_mins(10);
 /// What names a boot of the host.
@@ -46,10 +54,19 @@ pub(super) struct Commands {
     outcomes: mpsc::Receiver<Reply>,
     parameters: Option<Arc<dyn ParameterStore>>,
     audit: AuditLog,
-    channels: Channels,
-    deliveries: Deliveries,
+    /// The control channel.
+    gateway: Line,
+    /// The message delivery service, if it is used.
+    delivery: Option<Line>,
+    local: Local,
+    /// Files of this host that are being taken.
+    claims: HashMap<CommandId, Claim>,
+    /// Says that there may be more of them.
+    look: Arc<Notify>,
+    /// There was no room for all of them.
+    has_more_local: bool,
     queue: VecDeque<(CommandId, DocumentState)>,
-    running: HashMap<CommandId, CancellationToken>,
+    running: HashMap<CommandId, Running>,
     workers: JoinSet<(CommandId, Outcome)>,
     /// Commands whose parameters are being looked up.
     resolving: HashSet<CommandId>,
@@ -58,14 +75,20 @@ pub(super) struct Commands {
     is_rebooting: bool,
 }
 
+/// A command that runs.
+struct Running {
+    cancel: CancellationToken,
+    route: Route,
+}
+
 enum Event {
-    Message(Option<Message>),
+    Heard(Route, Heard),
+    Look,
     Resolved(Box<(Arrival, Result<Draft, Rejected>)>),
     Ended(CommandId, Outcome),
     /// A worker panicked; its command is reported by the next start.
     Lost(tokio::task::JoinError),
     Reply(Box<Reply>),
-    Connection,
     Due,
     Sweep,
     Stop,
@@ -75,18 +98,20 @@ impl Commands {
     /// Opens what is on disk; gives the channels back where that fails.
     pub(super) async fn open(
         settings: Settings,
-        channels: Channels,
+        sources: Sources,
         services: Services,
-    ) -> Result<Self, (io::Error, Channels)> {
+    ) -> Result<Self, (io::Error, Sources)> {
         let settings = Arc::new(settings);
         let opened = Arc::clone(&settings);
+        let connections = sources.gateway.connections.clone();
         let opened = blocking(move || {
             let journal = Journal::open(&opened)?;
-            Ok((journal, Store::open(&opened.directory)?))
+            let store = Store::open(&opened, connections)?;
+            Ok((journal, store, Local::open(&opened.local)?))
         });
-        let (journal, store) = match opened.await {
+        let (journal, store, local) = match opened.await {
             Ok(opened) => opened,
-            Err(error) => return Err((error, channels)),
+            Err(error) => return Err((error, sources)),
         };
         let (replies, outcomes) = mpsc::channel(REPLIES);
         let runner = Runner {
@@ -104,8 +129,14 @@ impl Commands {
             outcomes,
             parameters: services.parameters,
             audit: services.audit,
-            channels,
-            deliveries: Deliveries::default(),
+            gateway: Line::new(sources.gateway, RESEND_FIRST),
+            delivery: sources
+                .delivery
+                .map(|channels| Line::new(channels, CALL_AGAIN)),
+            local,
+            claims: HashMap::new(),
+            look: sources.local,
+            has_more_local: false,
             queue: VecDeque::new(),
             running: HashMap::new(),
             workers: JoinSet::new(),
@@ -122,25 +153,46 @@ impl Commands {
         }
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.handle_connection();
+        self.lines().for_each(|line| line.handle_connection(now()));
+        self.look_for_local().await;
         loop {
-            self.send_replies();
+            self.lines().for_each(|line| line.send_due(now()));
             self.show_load();
             let event = self.next_event(&mut sweep, &cancel).await;
             match event {
-                Event::Message(Some(message)) => self.handle_message(&message).await,
-                Event::Message(None) | Event::Stop => break,
+                Event::Heard(route, Heard::Message(Some(message))) => {
+                    self.handle_message(route, &message).await;
+                }
+                Event::Heard(Route::Delivery, Heard::Message(None)) => {
+                    error!("commands are not polled for any more");
+                    self.delivery = None;
+                }
+                Event::Heard(_, Heard::Message(None)) | Event::Stop => break,
+                Event::Heard(route, Heard::Connection) => {
+                    if let Some(line) = self.line(route) {
+                        line.handle_connection(now());
+                    }
+                }
+                Event::Look => self.look_for_local().await,
                 Event::Resolved(resolved) => {
                     let (arrival, draft) = *resolved;
                     self.resolving.remove(&arrival.command);
                     self.handle_draft(&arrival, draft).await;
                 }
-                Event::Ended(command, outcome) => self.handle_outcome(&command, outcome),
+                Event::Ended(command, outcome) => {
+                    self.handle_outcome(&command, outcome);
+                    // There may be room again.
+                    if self.has_more_local {
+                        self.look_for_local().await;
+                    }
+                }
                 Event::Lost(error) => error!(%error, "a command's task is lost"),
-                Event::Reply(reply) => self.deliveries.handle_reply(*reply, now()),
-                Event::Connection => self.handle_connection(),
+                Event::Reply(reply) => self.handle_reply(*reply),
                 Event::Due => self.give_up_late(),
-                Event::Sweep => self.sweep(),
+                Event::Sweep => {
+                    self.sweep();
+                    self.look_for_local().await;
+                }
             }
         }
         self.workers.shutdown().await;
@@ -151,10 +203,13 @@ impl Commands {
         sweep: &mut tokio::time::Interval,
         cancel: &CancellationToken,
     ) -> Event {
-        let due = self.deliveries.poll_timeout().map(Instant::from_std);
+        let due = self.lines().filter_map(|line| line.poll_timeout()).min();
+        let due = due.map(Instant::from_std);
         tokio::select! {
             () = cancel.cancelled() => Event::Stop,
-            message = self.channels.jobs.recv() => Event::Message(message),
+            heard = self.gateway.next() => Event::Heard(Route::Gateway, heard),
+            heard = next_of(&mut self.delivery) => Event::Heard(Route::Delivery, heard),
+            () = self.look.notified() => Event::Look,
             Some(resolved) = self.lookups.join_next() => match resolved {
                 Ok(resolved) => Event::Resolved(Box::new(resolved)),
                 Err(error) => Event::Lost(error),
@@ -165,99 +220,42 @@ impl Commands {
             },
             // The runner holds a sender as long as this lives.
             Some(reply) = self.outcomes.recv() => Event::Reply(Box::new(reply)),
-            Ok(()) = self.channels.connections.changed() => Event::Connection,
             () = sleep_until_some(due) => Event::Due,
             _ = sweep.tick() => Event::Sweep,
         }
     }
 
-    /// Goes on with what an earlier run left, what it had begun first.
-    async fn go_on(&mut self) -> io::Result<()> {
-        let (journal, store) = (self.runner.journal.clone(), self.runner.store.clone());
-        let (left, replies) = blocking(move || Ok((journal.load()?, store.load()?))).await?;
-        for reply in replies {
-            self.deliveries.handle_reply(reply, now());
-        }
-        let begun = left.current.into_iter().map(|state| (state, true));
-        let waiting = left.pending.into_iter().map(|state| (state, false));
-        for (mut state, is_begun) in begun.chain(waiting) {
-            let Ok(command) = CommandId::new(state.document_information.document_id.clone()) else {
-                continue;
-            };
-            let information = &mut state.document_information;
-            if information.final_reply_id.is_empty() {
-                information.final_reply_id = Uuid::new_v4().to_string();
-            }
-            if !is_begun {
-                self.queue.push_back((command, state));
-                continue;
-            }
-            information.run_count += 1;
-            if information.run_count >= self.settings.start_limit {
-                self.give_up(command, state).await?;
-            } else if information.document_status == Status::SuccessAndReboot {
-                self.go_on_after_reboot(command, state);
-            } else {
-                info!(%command, "going on with a command that an earlier run began");
-                self.queue.push_back((command, state));
-            }
-        }
-        self.start_waiting();
-        Ok(())
-    }
-
-    /// A command that ended the agent each time must not do so for ever.
-    async fn give_up(&mut self, command: CommandId, state: DocumentState) -> io::Result<()> {
-        let starts = state.document_information.run_count;
-        warn!(%command, starts, "the command is given up, the agent started with it too often");
-        let why = format!("the command is given up: the agent was started {starts} times with it");
-        let result = DocumentResult {
-            trace: why,
-            status: Status::Failed,
-            ..report::at_end(&state)
-        };
-        self.keep_and_send(Uuid::new_v4(), result).await;
-        let journal = self.runner.journal.clone();
-        blocking(move || journal.give_up(&command)).await
-    }
-
-    fn go_on_after_reboot(&mut self, command: CommandId, mut state: DocumentState) {
-        if state.document_information.boot_id == self.runner.boot_id {
-            info!(%command, "the host has not been started anew for this command yet");
-            self.reboot();
-            return;
-        }
-        info!(%command, "going on with a command after the host was started anew");
-        state.document_information.document_status = Status::InProgress;
-        state.document_information.final_reply_id = Uuid::new_v4().to_string();
-        for step in &mut state.instance_plugins_information {
-            let result = &mut step.result;
-            if matches!(
-                result.status,
-                Status::SuccessAndReboot | Status::PassedAndReboot
-            ) {
-                // The same step runs again from its start.
-                result.status = Status::NotStarted;
-            }
-        }
-        self.queue.push_back((command, state));
-    }
-
     fn start_waiting(&mut self) {
-        while self.has_free_worker()
-            && let Some((command, state)) = self.queue.pop_front()
+        while let Some(at) = self
+            .queue
+            .iter()
+            .position(|(_, state)| self.has_free_worker(Route::of_state(state)))
+            && let Some((command, state)) = self.queue.remove(at)
         {
             self.start(command, state);
         }
     }
 
-    fn has_free_worker(&self) -> bool {
-        !self.is_rebooting && self.running.len() < self.settings.workers
+    /// Commands of this host have a worker of their own, as in the reference.
+    fn has_free_worker(&self, route: Route) -> bool {
+        let is_local = |route| route == Route::Local;
+        let running = self.running.values();
+        let running = running.filter(|running| is_local(running.route) == is_local(route));
+        let workers = if is_local(route) {
+            LOCAL_WORKERS
+        } else {
+            self.settings.workers
+        };
+        !self.is_rebooting && running.count() < workers
     }
 
     fn start(&mut self, command: CommandId, state: DocumentState) {
         let cancel = CancellationToken::new();
-        self.running.insert(command.clone(), cancel.clone());
+        let running = Running {
+            cancel: cancel.clone(),
+            route: Route::of_state(&state),
+        };
+        self.running.insert(command.clone(), running);
         let run = self.runner.clone().run(command.clone(), state, cancel);
         self.workers.spawn(async move { (command, run.await) });
     }
@@ -304,52 +302,48 @@ impl Commands {
         });
     }
 
-    fn handle_connection(&mut self) {
-        let is_connected = *self.channels.connections.borrow_and_update();
-        self.deliveries.handle_connection(is_connected, now());
+    fn lines(&mut self) -> impl Iterator<Item = &mut Line> {
+        std::iter::once(&mut self.gateway).chain(&mut self.delivery)
     }
 
-    fn send_replies(&mut self) {
-        while let Some(message) = self.deliveries.poll_message(now()) {
-            self.send(message);
+    fn line(&mut self, route: Route) -> Option<&mut Line> {
+        match route {
+            Route::Gateway => Some(&mut self.gateway),
+            Route::Delivery => self.delivery.as_mut(),
+            // What is told of those is on disk already.
+            Route::Local => None,
         }
     }
 
-    /// Hands a message to the control channel. One that it has no room for is like one that got
-    /// lost on the way.
-    fn send(&self, message: Message) {
-        if let Err(error) = self.channels.answers.try_send(message) {
-            debug!(%error, "the control channel takes no message now");
+    /// Has a reply sent. One that has no way to go by stays on disk.
+    fn handle_reply(&mut self, reply: Reply) {
+        if let Some(line) = self.line(reply.route) {
+            line.handle_reply(reply, now());
         }
     }
 
-    fn give_up_late(&mut self) {
-        for reply in self.deliveries.handle_timeout(now()) {
-            let job = &reply.result.message_id;
-            warn!(job, "a reply is given up, nobody acknowledged it for a day");
-            reply.forget();
-        }
-    }
-
-    fn sweep(&self) {
+    fn sweep(&mut self) {
+        self.claims
+            .retain(|command, _| self.resolving.contains(command));
         let journal = self.runner.journal.clone();
         tokio::task::spawn_blocking(move || journal.sweep());
     }
 
-    async fn handle_message(&mut self, message: &Message) {
+    async fn handle_message(&mut self, route: Route, message: &Message) {
         match &message.message_type {
-            MessageType::AgentJob => self.handle_job(message).await,
+            MessageType::AgentJob => self.handle_job(route, message).await,
             MessageType::AgentJobReplyAck => match JobReplyAck::decode(&message.payload) {
-                Ok(ack) => self.handle_reply_ack(&ack).await,
+                Ok(ack) => self.handle_reply_ack(route, &ack).await,
                 Err(error) => warn!(%error, "an acknowledgement of a reply is not understood"),
             },
             other => debug!(message_type = %other, "not a message for commands"),
         }
     }
 
-    async fn handle_reply_ack(&mut self, ack: &JobReplyAck) {
+    async fn handle_reply_ack(&mut self, route: Route, ack: &JobReplyAck) {
         let id = &ack.acknowledged_message_id;
-        if let Some(reply) = self.deliveries.handle_acknowledgement(id, now()) {
+        let Some(line) = self.line(route) else { return };
+        if let Some(reply) = line.handle_acknowledgement(id, now()) {
             let forgotten = blocking(move || {
                 reply.forget();
                 Ok(())
@@ -364,22 +358,26 @@ impl Commands {
         let reply = blocking(move || store.keep(id, kept)).await;
         let reply = reply.unwrap_or_else(|error| {
             warn!(%error, "a reply cannot be kept on disk");
-            Reply::in_memory(id, result)
+            self.runner.store.in_memory(id, result)
         });
-        self.deliveries.handle_reply(reply, now());
+        self.handle_reply(reply);
     }
 
-    fn answer(&self, arrival: &Arrival, answer: JobAnswer) {
+    /// Answers a job. Over the older way its adapter sends the first reply, before the answer.
+    fn answer(&mut self, arrival: &Arrival, answer: JobAnswer) {
         let ack = JobAck::new(&arrival.job_id, arrival.id, arrival.created_ms, answer);
+        let Some(line) = self.line(arrival.route) else {
+            return;
+        };
         let id = MessageId::from(Uuid::new_v4());
-        self.send(Message::of_control_channel(
+        line.send(Message::of_control_channel(
             MessageType::AgentJobAck,
             id,
             unix_ms(),
             ack.encode(),
         ));
-        if answer == JobAnswer::Successful {
-            self.send(replies::taken(&arrival.job_id));
+        if answer == JobAnswer::Successful && arrival.route == Route::Gateway {
+            line.send(replies::taken(&arrival.job_id));
         }
     }
 }
@@ -392,6 +390,13 @@ fn boot_id() -> String {
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+async fn next_of(line: &mut Option<Line>) -> Heard {
+    match line {
+        Some(line) => line.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until_some(deadline: Option<Instant>) {

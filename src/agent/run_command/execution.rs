@@ -170,7 +170,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// How a step ended, with what its document makes of it.
 pub(super) struct Done {
-    status: Status,
+    pub(super) status: Status,
     code: i64,
     /// Why it could not run.
     error: String,

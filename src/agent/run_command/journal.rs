@@ -5,7 +5,7 @@
 //! | `document/state/pending/<command>` | accepted, waits for its turn |
 //! | `document/state/current/<command>` | runs |
 //! | `document/state/corrupt/<command>` | given up |
-//! | `idempotency/SendCommand/<command>/` | was accepted in the last 30 minutes |
+//! | `idempotency/<type of document>/<command>/` | was accepted in the last 30 minutes |
 //! | `document/orchestration/<command>/` | scripts and output |
 //!
 //! Everything here blocks.
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 
 use super::settings::Settings;
-use super::state::{DocumentState, SEND_COMMAND};
+use super::state::{DocumentState, SEND_COMMAND, SEND_COMMAND_OFFLINE};
 use crate::protocol::wire::job::CommandId;
 use crate::runtime::atomic_file;
 
@@ -26,6 +26,8 @@ use crate::runtime::atomic_file;
 const REMEMBERED: Duration = Duration::from_secs(30 * 60);
 /// Longest state file that is read: the largest command with the largest results.
 const STATE_LIMIT: u64 = 16 << 20;
+/// The types of documents that are run here.
+const TYPES: [&str; 2] = [SEND_COMMAND, SEND_COMMAND_OFFLINE];
 /// Mode of state files: they hold parameters.
 const FILE_MODE: u32 = 0o600;
 
@@ -35,7 +37,9 @@ pub(super) struct Journal {
     pending: PathBuf,
     current: PathBuf,
     corrupt: PathBuf,
-    accepted: PathBuf,
+    /// Of commands of the service, and of this host.
+    accepted: [PathBuf; 2],
+    local: PathBuf,
     orchestration: PathBuf,
     retention: Duration,
 }
@@ -57,7 +61,8 @@ impl Journal {
             pending: state.join("pending"),
             current: state.join("current"),
             corrupt: state.join("corrupt"),
-            accepted: settings.directory.join("idempotency").join(SEND_COMMAND),
+            accepted: TYPES.map(|kind| settings.directory.join("idempotency").join(kind)),
+            local: settings.local.clone(),
             orchestration: settings.orchestration(),
             retention: settings.retention,
         };
@@ -65,7 +70,8 @@ impl Journal {
             &journal.pending,
             &journal.current,
             &journal.corrupt,
-            &journal.accepted,
+            &journal.accepted[0],
+            &journal.accepted[1],
             &journal.orchestration,
         ] {
             atomic_file::create_private_dir(folder)?;
@@ -75,7 +81,8 @@ impl Journal {
 
     /// Whether this command was accepted before.
     pub(super) fn knows(&self, command: &CommandId) -> bool {
-        [&self.accepted, &self.current, &self.pending]
+        let [sent, local] = &self.accepted;
+        [sent, local, &self.current, &self.pending]
             .iter()
             .any(|folder| folder.join(command.as_str()).exists())
     }
@@ -83,7 +90,7 @@ impl Journal {
     /// Keeps a new command. Whatever happens from now on, it is run.
     pub(super) fn accept(&self, command: &CommandId, state: &DocumentState) -> io::Result<()> {
         write(&self.pending.join(command.as_str()), state)?;
-        self.remember(command);
+        self.remember(command, &state.document_type);
         Ok(())
     }
 
@@ -94,13 +101,19 @@ impl Journal {
         state: &DocumentState,
     ) -> io::Result<()> {
         write(&self.current.join(command.as_str()), state)?;
-        self.remember(command);
+        self.remember(command, &state.document_type);
         Ok(())
     }
 
-    /// Notes that a command was accepted. It is of use only while its state is gone.
-    fn remember(&self, command: &CommandId) {
-        let made = atomic_file::create_private_dir(&self.accepted.join(command.as_str()));
+    /// Notes that a command was taken, or refused for good. It is of use only while its state is gone.
+    pub(super) fn remember(&self, command: &CommandId, kind: &str) {
+        let [sent, local] = &self.accepted;
+        let folder = if kind == SEND_COMMAND_OFFLINE {
+            local
+        } else {
+            sent
+        };
+        let made = atomic_file::create_private_dir(&folder.join(command.as_str()));
         if let Err(error) = made {
             warn!(%command, %error, "cannot note that a command was accepted");
         }
@@ -149,8 +162,8 @@ impl Journal {
                 continue;
             };
             match read(&path) {
-                Ok(state) if state.document_type == SEND_COMMAND => {
-                    self.remember(&command);
+                Ok(state) if TYPES.contains(&state.document_type.as_str()) => {
+                    self.remember(&command, &state.document_type);
                     states.push(state);
                 }
                 Ok(state) => {
@@ -180,7 +193,12 @@ impl Journal {
 
     /// Deletes what is old: notes of accepted commands, folders of output, what was put aside.
     pub(super) fn sweep(&self) {
-        delete_older(&self.accepted, REMEMBERED);
+        for folder in &self.accepted {
+            delete_older(folder, REMEMBERED);
+        }
+        for folder in ["submitted", "completed", "invalid"] {
+            delete_older(&self.local.join(folder), self.retention);
+        }
         delete_older(&self.orchestration, self.retention);
         delete_older(&self.corrupt, self.retention);
     }
@@ -281,8 +299,8 @@ mod tests {
         let (folder, journal) = journal();
         let (command, state) = document("c-1", "1");
         journal.accept(&command, &state).unwrap();
-        let pending = folder.path().join("document/state/pending/c-1");
-        let current = folder.path().join("document/state/current/c-1");
+        let pending = folder.path().join("mi-1/document/state/pending/c-1");
+        let current = folder.path().join("mi-1/document/state/current/c-1");
         fs::copy(pending, current).unwrap();
 
         let left = journal.load().unwrap();
@@ -293,7 +311,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_put_aside_and_what_is_not_ours_left() {
         let (folder, journal) = journal();
-        let current = folder.path().join("document/state/current");
+        let current = folder.path().join("mi-1/document/state/current");
         fs::write(current.join("broken"), "{").unwrap();
         fs::write(current.join(".half.tmp"), "{").unwrap();
         let mut session = document("s-1", "1").1;
@@ -304,14 +322,19 @@ mod tests {
 
         assert!(left.current.is_empty());
         assert!(!current.join("broken").exists());
-        assert!(folder.path().join("document/state/corrupt/broken").exists());
+        assert!(
+            folder
+                .path()
+                .join("mi-1/document/state/corrupt/broken")
+                .exists()
+        );
         assert!(current.join("s-1").exists());
     }
 
     #[test]
     fn old_entries_are_deleted_and_links_not_followed() {
         let (folder, journal) = journal();
-        let orchestration = folder.path().join("document/orchestration");
+        let orchestration = folder.path().join("mi-1/document/orchestration");
         let outside = folder.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("precious"), "x").unwrap();
@@ -331,7 +354,7 @@ mod tests {
 
     fn journal() -> (tempfile::TempDir, Journal) {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings::new(folder.path().to_owned(), "mi-1");
+        let settings = Settings::new(folder.path().join("mi-1"), "mi-1");
         let journal = Journal::open(&settings).unwrap();
         (folder, journal)
     }

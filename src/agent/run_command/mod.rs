@@ -2,22 +2,31 @@
 //!
 //! ```text
 //!  control channel --jobs--> Commands --spawns--> Runner, one per document --> steps
-//!                  <-acks---    |  ^                |          |
+//!  or mds          <-acks---    |  ^                |          |
 //!                  <-replies----+  +---- Reply -----+       Journal (state on disk)
-//!                                 Deliveries, kept on disk until acknowledged
+//!  localcommands ------------>  |
+//!                              Deliveries of replies, kept on disk until acknowledged
 //! ```
+//!
+//! There are three ways by which a command comes, and what is told of it goes back by its own: the control
+//! channel, polls of the message delivery service ([`mds`]), and files that somebody on this host left.
+//! Whichever way it comes, a command is taken once.
 //!
 //! A job is acknowledged once its command is on disk. From then on it ends in one final reply,
 //! whatever happens to the agent or the host.
 
 mod commands;
+mod deliveries;
 mod document;
 mod execution;
 mod journal;
+mod local;
+mod mds;
 mod output;
 mod precondition;
 mod replies;
 mod report;
+mod route;
 mod runner;
 mod settings;
 mod state;
@@ -25,7 +34,7 @@ mod steps;
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -36,17 +45,31 @@ use crate::aws::Client;
 use crate::protocol::wire::Message;
 use crate::runtime::backoff::Backoff;
 
-pub use self::settings::{Load, QUEUE, RETENTION, START_LIMIT, Settings, WORKERS};
+pub use self::mds::{DeliverySettings, DeliveryWatches, open_delivery};
+pub use self::settings::{
+    FolderCleanUp, Load, OutputCleanUp, QUEUE, RETENTION, START_LIMIT, Settings, WORKERS,
+};
 
-/// What commands have of the control channel.
+/// What commands have of a way to the service.
 #[derive(Debug)]
 pub struct Channels {
     /// The messages that are for commands: jobs, and acknowledgements of replies.
     pub jobs: mpsc::Receiver<Message>,
-    /// Takes messages for the gateway; those that come while there is no connection may be lost.
+    /// Takes messages for the service; those that come while there is no connection may be lost.
     pub answers: mpsc::Sender<Message>,
     /// Whether there is a connection; marked as changed with every new one.
     pub connections: watch::Receiver<bool>,
+}
+
+/// Where commands come from.
+#[derive(Debug)]
+pub struct Sources {
+    /// The control channel.
+    pub gateway: Channels,
+    /// The message delivery service, if it is used.
+    pub delivery: Option<Channels>,
+    /// Says that somebody on this host has left a command.
+    pub local: Arc<Notify>,
 }
 
 /// What commands have of the rest of the agent.
@@ -65,17 +88,17 @@ pub struct Services {
 /// used it is tried again and again.
 pub async fn run(
     settings: Settings,
-    mut channels: Channels,
+    mut sources: Sources,
     services: Services,
     cancel: CancellationToken,
 ) {
     let mut backoff = Backoff::default();
     let commands = loop {
-        match Commands::open(settings.clone(), channels, services.clone()).await {
+        match Commands::open(settings.clone(), sources, services.clone()).await {
             Ok(commands) => break commands,
             Err((error, unused)) => {
                 error!(%error, folder = %settings.directory.display(), "no commands are taken, their folder cannot be used");
-                channels = unused;
+                sources = unused;
                 let wait = tokio::time::sleep(backoff.next_wait());
                 if cancel.run_until_cancelled(wait).await.is_none() {
                     return;

@@ -22,7 +22,7 @@ use super::runner::blocking;
 use super::state::IoConfig;
 use super::steps::{Streams, without_colons};
 use crate::aws::{
-    Bucket, BucketName, CallError, Client, Encryption, LogBatch, LogEvent, LogStream, ObjectKey,
+    Attributes, Bucket, BucketName, CallError, Client, LogBatch, LogEvent, LogStream, ObjectKey,
     S3NameError,
 };
 use crate::runtime::cause::in_one_line;
@@ -33,6 +33,8 @@ use crate::runtime::clock::unix_ms;
 const PART: u64 = 8 << 20;
 /// Most parts of an object, by S3's rule.
 const PARTS: u64 = 10_000;
+/// As in the reference, whatever the bytes.
+const CONTENT_TYPE: &str = "text/plain";
 /// Longest event, in bytes, as in the reference.
 const EVENT: usize = 200_000;
 /// What bringing one stream to one service may take; its step is reported after that.
@@ -62,14 +64,15 @@ impl OutputSink {
         Self { client }
     }
 
-    /// Brings the streams of a step away; what fails is logged.
+    /// Brings the streams of a step away; what fails is logged. Returns whether S3 has them.
     pub(super) async fn bring(
         &self,
         config: &IoConfig,
         plugin: &str,
         step: &str,
         streams: &Streams,
-    ) {
+    ) -> bool {
+        let mut is_stored = !config.output_s3_bucket_name.is_empty();
         for (name, path) in [
             ("stdout", streams.output()),
             ("stderr", streams.error_output()),
@@ -81,7 +84,7 @@ impl OutputSink {
             if !config.output_s3_bucket_name.is_empty() {
                 let within = format!("{}/{}/{name}", without_colons(plugin), streams.name);
                 let storing = self.store(config, &within, &path, length);
-                tell("S3", name, timeout(PATIENCE, storing).await);
+                is_stored &= tell("S3", name, timeout(PATIENCE, storing).await);
             }
             if !config.cloud_watch_config.log_group_name.is_empty() {
                 let stream = log_stream(config, step, name);
@@ -89,6 +92,7 @@ impl OutputSink {
                 tell("CloudWatch Logs", name, timeout(PATIENCE, logging).await);
             }
         }
+        is_stored
     }
 
     async fn store(
@@ -103,12 +107,15 @@ impl OutputSink {
         let bucket = self.client.bucket(name).await?;
         // Without the right to ask, S3 encrypts by its own default.
         let encryption = bucket.encryption().await.unwrap_or_default();
-        let encryption = encryption.as_ref();
+        let attributes = Attributes {
+            content_type: CONTENT_TYPE,
+            encryption: encryption.as_ref(),
+        };
         if length <= PART {
             let body = part(path, 0, length).await?;
-            return Ok(bucket.put_object(&key, body, encryption).await?);
+            return Ok(bucket.put_object(&key, body, attributes).await?);
         }
-        self.store_in_parts(&bucket, &key, encryption, path, length)
+        self.store_in_parts(&bucket, &key, attributes, path, length)
             .await
     }
 
@@ -116,12 +123,12 @@ impl OutputSink {
         &self,
         bucket: &Bucket,
         key: &ObjectKey,
-        encryption: Option<&Encryption>,
+        attributes: Attributes<'_>,
         path: &Path,
         length: u64,
     ) -> Result<(), BringError> {
         let size = PART.max(length.div_ceil(PARTS));
-        let upload = bucket.create_multipart_upload(key, encryption).await?;
+        let upload = bucket.create_multipart_upload(key, attributes).await?;
         let storing = async {
             let mut parts = Vec::new();
             for index in 0..length.div_ceil(size) {
@@ -175,7 +182,8 @@ fn tell(
     service: &str,
     stream: &str,
     brought: Result<Result<(), BringError>, tokio::time::error::Elapsed>,
-) {
+) -> bool {
+    let is_brought = matches!(brought, Ok(Ok(())));
     match brought {
         Ok(Ok(())) => debug!(service, stream, "output of a step is stored"),
         Ok(Err(error)) => {
@@ -190,6 +198,7 @@ fn tell(
             );
         }
     }
+    is_brought
 }
 
 fn log_stream(config: &IoConfig, step: &str, name: &str) -> LogStream {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::route::Route;
 use super::state::{DocumentResult, DocumentState, StepResult, StepState};
 use crate::protocol::wire::command::{
     AdditionalInfo, AgentInfo, OUTPUT_LIMIT, REPLY_LIMIT, Report, STREAM_LIMIT, Status, StepReport,
@@ -98,8 +99,9 @@ fn result(state: &DocumentState) -> DocumentResult {
     }
 }
 
-/// The content of the reply that tells `result`.
-pub(super) fn content(result: &DocumentResult) -> String {
+/// The content of the reply that tells `result`; `is_connected` is what replies over the message delivery
+/// service say of the control channel.
+pub(super) fn content(result: &DocumentResult, is_connected: Option<bool>) -> String {
     let mut counts = BTreeMap::new();
     for step in result.plugin_results.values() {
         let count: &mut u64 = counts.entry(step.status.as_str().to_owned()).or_default();
@@ -120,6 +122,7 @@ pub(super) fn content(result: &DocumentResult) -> String {
         &result.trace,
         Some(counts),
         Some(steps.collect()),
+        is_connected,
     );
     let mut text = report.encode();
     let mut limit = STREAM_LIMIT;
@@ -140,19 +143,19 @@ pub(super) fn content(result: &DocumentResult) -> String {
 }
 
 /// The content of the first reply: the document is taken.
-pub(super) fn taken() -> String {
-    report(Status::InProgress, "", None, None).encode()
+pub(super) fn taken(is_connected: Option<bool>) -> String {
+    report(Status::InProgress, "", None, None, is_connected).encode()
 }
 
-/// What is told of a command that never ran.
-pub(super) fn not_run(job_id: &str, status: Status, why: &str) -> DocumentResult {
+/// What is told of a command that came by `route` and never ran.
+pub(super) fn not_run(route: Route, job_id: &str, status: Status, why: &str) -> DocumentResult {
     DocumentResult {
         message_id: job_id.to_owned(),
         status,
         trace: why.to_owned(),
-        upstream_service_name: super::state::MESSAGE_GATEWAY.into(),
+        upstream_service_name: route.upstream().into(),
         result_type: "RunCommandResult".into(),
-        related_document_type: super::state::SEND_COMMAND.into(),
+        related_document_type: route.document_type().into(),
         ..DocumentResult::default()
     }
 }
@@ -162,6 +165,7 @@ fn report(
     trace: &str,
     runtime_status_counts: Option<BTreeMap<String, u64>>,
     runtime_status: Option<BTreeMap<String, StepReport>>,
+    able_to_open_mgs_connection: Option<bool>,
 ) -> Report {
     Report {
         additional_info: AdditionalInfo {
@@ -175,6 +179,7 @@ fn report(
             date_time: iso_8601(unix_ms()),
             run_id: String::new(),
             runtime_status_counts,
+            able_to_open_mgs_connection,
         },
         document_status,
         document_trace_output: prefix(trace, OUTPUT_LIMIT, OUTPUT_MARK),
@@ -350,7 +355,7 @@ mod tests {
         result.end(Status::Success);
         conclude(&mut state);
 
-        let text = content(&at_end(&state));
+        let text = content(&at_end(&state), None);
 
         assert!(text.len() <= REPLY_LIMIT, "{}", text.len());
         let step = &Report::decode(&text).unwrap().runtime_status.unwrap()["a"];
@@ -359,8 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn replies_over_the_older_way_tell_of_the_control_channel() {
+        let result = at_end(&with_steps(&["a"]));
+
+        assert!(content(&result, Some(false)).contains(r#""ableToOpenMGSConnection":false"#));
+        assert!(taken(Some(true)).contains(r#""ableToOpenMGSConnection":true"#));
+        assert!(!content(&result, None).contains("ableToOpen"));
+    }
+
+    #[test]
     fn first_reply_knows_no_steps() {
-        let report = Report::decode(&taken()).unwrap();
+        let report = Report::decode(&taken(None)).unwrap();
 
         assert_eq!(report.document_status, Status::InProgress);
         assert_eq!(report.runtime_status, None);
@@ -379,6 +393,6 @@ mod tests {
     }
 
     fn read(result: &DocumentResult) -> Report {
-        Report::decode(&content(result)).unwrap()
+        Report::decode(&content(result, None)).unwrap()
     }
 }

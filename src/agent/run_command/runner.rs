@@ -17,7 +17,7 @@ use super::journal::Journal;
 use super::output::OutputSink;
 use super::replies::{Reply, Store};
 use super::report::{after_step, at_end, conclude};
-use super::settings::Settings;
+use super::settings::{FolderCleanUp, OutputCleanUp, Settings};
 use super::state::{DocumentResult, DocumentState, StepState};
 use super::steps::{Begun, Streams};
 use crate::protocol::wire::command::Status;
@@ -122,7 +122,7 @@ impl Runner {
         };
         let steps = &state.instance_plugins_information;
         let (done, streams) = run_step(&surroundings, steps, index, begun, cancel).await;
-        self.upload(state, &steps[index], &streams).await;
+        self.upload(state, &steps[index], &done, &streams).await;
         done
     }
 
@@ -134,13 +134,60 @@ impl Runner {
         }
     }
 
-    /// Brings a step's output to where the command wants it. A failure changes nothing for the
-    /// command, as in the reference.
-    async fn upload(&self, state: &DocumentState, step: &StepState, streams: &[Streams]) {
-        let Some(sink) = &self.sink else { return };
+    /// Brings a step's output to where the command wants it, and deletes it here if the configuration
+    /// says so. A failure changes nothing for the command, as in the reference.
+    async fn upload(
+        &self,
+        state: &DocumentState,
+        step: &StepState,
+        done: &Done,
+        streams: &[Streams],
+    ) {
+        let is_over = done.status != Status::SuccessAndReboot;
         for streams in streams {
-            sink.bring(&state.io_config, &step.name, &step.id, streams)
-                .await;
+            let is_stored = match &self.sink {
+                Some(sink) => {
+                    sink.bring(&state.io_config, &step.name, &step.id, streams)
+                        .await
+                }
+                None => false,
+            };
+            let is_done_with = match self.settings.output_clean_up {
+                OutputCleanUp::ByAge => false,
+                OutputCleanUp::AfterExecution => is_over,
+                OutputCleanUp::AfterUpload => is_over && is_stored,
+            };
+            if is_done_with {
+                for path in [streams.output(), streams.error_output()] {
+                    if let Err(error) = std::fs::remove_file(&path) {
+                        warn!(path = %path.display(), %error, "output cannot be deleted");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deletes the folder of a command that is over, if the configuration says so.
+    async fn clean_up(&self, command: &CommandId, state: &DocumentState) {
+        let is_done_with = match (
+            self.settings.folder_clean_up,
+            &state.document_information.document_status,
+        ) {
+            (FolderCleanUp::ByAge, _) => false,
+            (FolderCleanUp::Success, status) => *status == Status::Success,
+            (FolderCleanUp::SuccessAndFailure, status) => {
+                matches!(status, Status::Success | Status::Failed)
+            }
+        };
+        if !is_done_with {
+            return;
+        }
+        let folder = self.folder(command, state);
+        let removed = blocking(move || std::fs::remove_dir_all(folder)).await;
+        if let Err(error) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            warn!(%command, %error, "the folder of a command that is over cannot be deleted");
         }
     }
 
@@ -160,6 +207,9 @@ impl Runner {
             if let Err(error) = blocking(move || journal.finish(&ended)).await {
                 warn!(%command, %error, "the state of a command that is over cannot be deleted");
             }
+        }
+        if !is_reboot {
+            self.clean_up(command, &state).await;
         }
         info!(%command, status = status.as_str(), "command ended");
         // Without a receiver the agent stops; the reply is on disk.
@@ -185,7 +235,7 @@ impl Runner {
         });
         kept.await.unwrap_or_else(|error| {
             warn!(%error, "a reply cannot be kept on disk");
-            Reply::in_memory(id, result)
+            self.store.in_memory(id, result)
         })
     }
 

@@ -1,7 +1,7 @@
 //! How commands run.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,11 +26,35 @@ pub struct Load {
     pub queued: usize,
 }
 
+/// When the files with a step's output are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputCleanUp {
+    /// With the command's folder.
+    ByAge,
+    /// When the step is over.
+    AfterExecution,
+    /// When they are in S3.
+    AfterUpload,
+}
+
+/// When a command's folder is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FolderCleanUp {
+    /// When it is old.
+    ByAge,
+    /// When the command has ended well.
+    Success,
+    /// When the command has ended well or failed.
+    SuccessAndFailure,
+}
+
 /// How commands run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The node's folder: `<state>/<node id>`.
     pub directory: PathBuf,
+    /// Folder where somebody on this host leaves commands, `<state>/localcommands`.
+    pub local: PathBuf,
     /// Folder of scripts and output; `None` for the one in the node's folder.
     pub orchestration: Option<PathBuf>,
     /// The node.
@@ -49,12 +73,18 @@ pub struct Settings {
     pub start_limit: u32,
     /// How long a command's folder is kept.
     pub retention: Duration,
+    /// When output is deleted before that.
+    pub output_clean_up: OutputCleanUp,
+    /// When the folder is.
+    pub folder_clean_up: FolderCleanUp,
     /// Soft limit on open files for scripts: what the agent's own was before it raised it.
     pub open_files: Option<u64>,
     /// Agents in containers take no commands, as in the reference.
     pub in_container: bool,
     /// Starts the host anew in a minute.
     pub reboot: Vec<OsString>,
+    /// The program that containers are run with.
+    pub docker: PathBuf,
     /// The program that clones repositories.
     pub git: PathBuf,
     /// Where GitHub's API is.
@@ -67,6 +97,7 @@ impl Settings {
     /// The defaults for a node whose folder is `directory`.
     pub fn new(directory: PathBuf, node_id: &str) -> Self {
         Self {
+            local: directory.with_file_name("localcommands"),
             directory,
             orchestration: None,
             node_id: node_id.to_owned(),
@@ -77,14 +108,22 @@ impl Settings {
             queue: QUEUE,
             start_limit: START_LIMIT,
             retention: RETENTION,
+            output_clean_up: OutputCleanUp::ByAge,
+            folder_clean_up: FolderCleanUp::ByAge,
             open_files: None,
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
+            docker: "docker".into(),
             git: "git".into(),
             github: "https://api.github.com".to_owned(),
             load: watch::Sender::default(),
         }
+    }
+
+    /// The folder of the agent's state, which is that of all nodes which this host was.
+    pub(super) fn state_folder(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
     }
 
     /// Folder of scripts and output of all commands.

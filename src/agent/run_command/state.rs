@@ -14,8 +14,12 @@ use crate::runtime::clock::unix_ms;
 const NO_DATE: &str = "0001-01-01T00:00:00Z";
 /// Type of documents that a job brought.
 pub(super) const SEND_COMMAND: &str = "SendCommand";
-/// The way by which they came.
+/// Type of documents that somebody on this host left for the agent.
+pub(super) const SEND_COMMAND_OFFLINE: &str = "SendCommandOffline";
+/// The service that sends jobs over the control channel.
 pub(super) const MESSAGE_GATEWAY: &str = "MessageGatewayService";
+/// The service that is polled for them.
+pub(super) const MESSAGE_DELIVERY: &str = "MessageDeliveryService";
 
 /// A document and how far it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

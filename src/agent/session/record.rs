@@ -9,6 +9,8 @@ use crate::protocol::wire::session_document::Preferences;
 pub struct Record {
     /// The bucket of sessions whose document names none.
     pub s3: Option<Destination>,
+    /// Whether the cast goes beside the text in the bucket.
+    pub s3_cast: bool,
     /// What follows if a bucket does not take a record.
     pub s3_policy: Policy,
     /// The log group of sessions whose document names none.
@@ -25,9 +27,10 @@ impl Record {
         let s3 = bucket(preferences).or_else(|| self.s3.clone());
         let cloud_watch = group(preferences).or_else(|| self.cloud_watch.clone());
         let gateway = self.gateway.map(|policy| (Destination::Gateway, policy));
-        let s3 = s3.map(|destination| (destination, self.s3_policy));
+        let casts = s3.clone().filter(|_| self.s3_cast).map(as_cast);
+        let [s3, casts] = [s3, casts].map(|s3| Some((s3?, self.s3_policy)));
         let cloud_watch = cloud_watch.map(|destination| (destination, self.cloud_watch_policy));
-        [s3, cloud_watch, gateway]
+        [s3, casts, cloud_watch, gateway]
             .into_iter()
             .flatten()
             .map(|(destination, policy)| Target {
@@ -56,7 +59,16 @@ fn bucket(preferences: &Preferences) -> Option<Destination> {
         bucket: preferences.s3_bucket_name.clone(),
         key_prefix: preferences.s3_key_prefix.clone(),
         encrypted: preferences.s3_encryption_enabled,
+        cast: false,
     })
+}
+
+/// The cast of a record, beside its text.
+fn as_cast(mut destination: Destination) -> Destination {
+    if let Destination::S3 { cast, .. } = &mut destination {
+        *cast = true;
+    }
+    destination
 }
 
 fn group(preferences: &Preferences) -> Option<Destination> {
@@ -92,6 +104,24 @@ mod tests {
     }
 
     #[test]
+    fn cast_goes_beside_the_text_in_whatever_bucket_that_goes_to() {
+        let record = Record {
+            s3_cast: true,
+            ..Record::default()
+        };
+        let preferences = Preferences {
+            s3_bucket_name: "document".into(),
+            ..Preferences::default()
+        };
+
+        let targets = record.targets(&preferences);
+
+        let destinations: Vec<_> = targets.into_iter().map(|t| t.destination).collect();
+        assert_eq!(destinations, [s3("document"), as_cast(s3("document"))]);
+        assert_eq!(record.targets(&Preferences::default()), []);
+    }
+
+    #[test]
     fn only_shells_are_streamed_to_a_log_group() {
         let group = |streaming| Destination::CloudWatch {
             group: "/grp".into(),
@@ -121,6 +151,7 @@ mod tests {
             bucket: bucket.into(),
             key_prefix: String::new(),
             encrypted: false,
+            cast: false,
         }
     }
 }

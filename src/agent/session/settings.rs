@@ -58,6 +58,8 @@ pub struct Settings {
     /// Below which group sessions get groups of their own. Without it, what leaves a session's session of
     /// processes stays when it ends.
     pub control_groups: Option<Delegated>,
+    /// The service of the host's PAM by whose rules sessions log in, if by any. Only root can do this.
+    pub pam_service: Option<String>,
     /// Where values of Parameter Store come from; without it documents that need some are refused.
     pub parameters: Option<Arc<dyn ParameterStore>>,
     /// Longest wait at the end for acknowledgements of a client that is away.
@@ -116,6 +118,7 @@ impl Settings {
             sudo: Sudo::default(),
             in_container: false,
             control_groups: None,
+            pam_service: None,
             parameters: None,
             drain: channel::Settings::DRAIN,
             linger: LINGER,

@@ -146,17 +146,19 @@ async fn check(session: &Session) -> Result<Checked, String> {
         );
     }
     let targets = match kind {
-        Kind::Shell(_) => context.settings.record.targets(&preferences),
-        Kind::Command(_) => context.settings.record.targets_of_command(&preferences),
+        Kind::Shell(_) => Some(context.settings.record.targets(&preferences)),
+        Kind::Command(_) => Some(context.settings.record.targets_of_command(&preferences)),
         // Its bytes are not recorded.
-        Kind::Port(_) => Vec::new(),
+        Kind::Port(_) => None,
     };
-    let about = session.about(&start.run_as_user, "", DEFAULT_SIZE);
-    context.transcript.check(about, &targets).await?;
+    if let Some(targets) = &targets {
+        let about = session.about(&start.run_as_user, "", DEFAULT_SIZE);
+        context.transcript.check(about, targets).await?;
+    }
     Ok(Checked {
         kind,
         kms_key_id,
-        targets,
+        targets: targets.unwrap_or_default(),
     })
 }
 

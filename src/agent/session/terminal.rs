@@ -88,7 +88,9 @@ fn spawn(
     };
     Ok(Terminal {
         pty,
-        processes: processes.within(group),
+        processes: processes
+            .within(group)
+            .attended(context.settings.pam_service.is_some()),
         command: match &words[..] {
             [] => login.account.shell.display().to_string(),
             words => words.join(" "),

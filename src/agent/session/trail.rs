@@ -8,11 +8,14 @@ use super::kind::Kind;
 use super::outcome::Outcome;
 use super::roster::{Present, Roster};
 use super::task::{Context, Session};
-use crate::agent::audit::{AuditLog, Event, Recording, Text};
-use crate::agent::transcript::RecordedFile;
+use crate::agent::audit::{self, AuditLog, Event, Recording, Text};
+use crate::agent::transcript::{RecordedFile, RemoteCopy, Standing};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::{StartRefused, StartSession};
 use crate::runtime::cause::in_one_line;
+
+/// Why a session is over whose task was cut off.
+pub(super) const BROKE_OFF: &str = "the session broke off inside the agent";
 
 /// A session that the log knows to be running. Dropped before its end is told, it broke off.
 pub(super) struct Trail {
@@ -73,6 +76,7 @@ impl Trail {
             exit_code: outcome.exit_code,
             seconds: seconds(self.started.elapsed()),
             recordings: recording.files.iter().map(recorded).collect(),
+            copies: recording.copies.iter().map(copied).collect(),
             lost_bytes: recording.lost_bytes,
             problem: recording.problem.as_ref().map(Text::from),
         });
@@ -82,8 +86,7 @@ impl Trail {
 impl Drop for Trail {
     fn drop(&mut self) {
         if self.is_open {
-            let reason = "the session broke off inside the agent";
-            self.tell(&Outcome::failed(self.session.clone(), reason));
+            self.tell(&Outcome::failed(self.session.clone(), BROKE_OFF));
         }
     }
 }
@@ -124,6 +127,18 @@ pub(super) fn process(session: &Session, user: &str, command: &str) {
 /// A duration as the log has it, to the millisecond.
 pub(super) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn copied(copy: &RemoteCopy) -> audit::RemoteCopy {
+    audit::RemoteCopy {
+        service: copy.service,
+        place: Text::from(&copy.place),
+        standing: match copy.standing {
+            Standing::Complete => "complete",
+            Standing::Continuing => "continuing",
+            Standing::GivenUp(_) => "given-up",
+        },
+    }
 }
 
 fn recorded(file: &RecordedFile) -> Recording {

@@ -136,6 +136,7 @@ impl Login {
             session_id: Some(session.to_string()),
             open_files: settings.open_files,
             control_group: group.map(|group| group.path().to_owned()),
+            pam_service: settings.pam_service.clone(),
             detached,
             command: command.iter().map(OsString::from).collect(),
         };

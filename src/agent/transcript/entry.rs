@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::remote::RemoteCopy;
+use super::remote::{Policy, RemoteCopy};
 use crate::protocol::wire::{SessionId, TerminalSize};
 
 /// How sessions are recorded.
@@ -27,6 +27,8 @@ pub struct Settings {
     pub record_input: bool,
     /// Bytes of memory per session and file that may wait for the disk.
     pub spool: usize,
+    /// What follows if the files cannot be written.
+    pub policy: Policy,
 }
 
 /// The form of a recording.
@@ -92,7 +94,8 @@ pub struct Report {
     pub copies: Vec<RemoteCopy>,
     /// Bytes missing in the file that misses most.
     pub lost_bytes: u64,
-    /// What went wrong first, with its causes; absent if all went well.
+    /// What went wrong first with the files, and with each copy, with its causes; absent if all went
+    /// well.
     pub problem: Option<String>,
 }
 

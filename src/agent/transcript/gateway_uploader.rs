@@ -1,29 +1,22 @@
 //! Uploading a recording to the gateway while its session runs.
 //!
-//! What arrives there is the cast as the file sink writes it, seals included: as long as neither of
-//! the two misses entries, both are the same file and have the same digest.
-//!
 //! The gateway says with each answer how many entries it has, so nothing is stored twice and nothing is
 //! left out, whatever was lost on the way: an answer, or the memory of an agent that was started
-//! anew. After such a start the digest of what was uploaded before cannot be continued, so no further
-//! seals are written: [`mod@super::verify`] proves the recording up to its last checkpoint, and the
-//! gateway's own digest covers the whole.
+//! anew. After such a start the cast has no further seals (`growing.rs`); the gateway's own digest
+//! covers the whole.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::cast::{self, Encoder};
-use super::digest::Hasher;
-use super::entry::{About, Entry, Event};
-use super::seal::Schedule;
+use super::entry::{About, Entry};
+use super::growing::{Growing, Piece, Stored};
 use super::uploader::{Confirmed, Upload, UploadError, Uploader};
 use crate::aws::{CallError, Client};
-use crate::protocol::wire::recording::{PART_LIMIT, Part, Progress};
+use crate::protocol::wire::recording::{Part, Progress};
 
 /// Entries are gathered this long: what somebody who follows a session lags behind, and what a host
 /// that is destroyed takes with it.
@@ -42,26 +35,7 @@ const CORRECTIONS: u32 = 4;
 pub struct GatewayUploader {
     client: Client,
     about: Arc<About>,
-    cast: Cast,
-}
-
-/// The cast as it goes on after what the gateway has.
-#[derive(Clone)]
-struct Cast {
-    stored: Stored,
-    /// The digest of what is stored; `None` once it could not be continued.
-    hasher: Option<Hasher>,
-    checkpoints: Schedule,
-}
-
-/// What is at the gateway, and what the next run of the agent needs to go on from there.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct Stored {
-    bytes: u64,
-    entries: u64,
-    encoder: Encoder,
-    /// Bytes that the gateway had and has no more, until a marker says so.
-    gap: u64,
+    cast: Growing,
 }
 
 impl GatewayUploader {
@@ -72,15 +46,10 @@ impl GatewayUploader {
         let stored: Stored = state
             .and_then(|state| serde_json::from_value(state).ok())
             .unwrap_or_default();
-        let cast = Cast {
-            hasher: (stored.bytes == 0).then(Hasher::default),
-            checkpoints: Schedule::default(),
-            stored,
-        };
         Self {
             client,
             about,
-            cast,
+            cast: Growing::after(stored),
         }
     }
 
@@ -90,22 +59,23 @@ impl GatewayUploader {
         let (mut cast, mut taken, mut corrections) = (self.cast.clone(), 0, 0);
         let mut problem = None;
         while let Some(rest) = entries.get(taken..).filter(|rest| !rest.is_empty()) {
-            let piece = cast.encode(&self.about, rest, PIECE);
-            let stands = match self.put(&cast, &piece).await {
+            let mut piece = encode(&cast, &self.about, rest, PIECE);
+            let bytes = std::mem::take(&mut piece.bytes);
+            let stands = match self.put(&cast, &piece, bytes.into()).await {
                 Ok(stands) => stands,
                 Err(error) => {
                     problem = Some(error);
                     break;
                 }
             };
-            if stands == piece.progress() {
+            if stands == progress(&piece) {
                 taken += piece.count;
                 cast = piece.after;
             } else if stands.complete {
                 taken = entries.len();
             } else if corrections < CORRECTIONS {
                 corrections += 1;
-                taken += cast.catch_up(&self.about, stands, rest);
+                taken += catch_up(&mut cast, &self.about, stands, rest);
             } else {
                 let text = "the gateway does not keep to where the recording ends";
                 problem = Some(UploadError::Transient(text.into()));
@@ -120,121 +90,63 @@ impl GatewayUploader {
         }
     }
 
-    async fn put(&self, cast: &Cast, piece: &Piece) -> Result<Progress, UploadError> {
+    async fn put(
+        &self,
+        cast: &Growing,
+        piece: &Piece,
+        bytes: Bytes,
+    ) -> Result<Progress, UploadError> {
         let part = Part {
             offset: cast.stored.bytes,
             entries: piece.after.stored.entries,
             complete: piece.is_last,
         };
-        let (session, bytes) = (&self.about.session_id, piece.bytes.clone());
+        let session = &self.about.session_id;
         let answer = self.client.upload_recording(session, part, bytes).await;
         answer.map_err(judge)
     }
 }
 
-/// Some entries as they are sent.
-struct Piece {
-    bytes: Bytes,
-    /// Entries in it.
-    count: usize,
-    /// The end of the session is in it.
-    is_last: bool,
-    /// The cast after it.
-    after: Cast,
-}
-
-impl Piece {
-    /// How the gateway stands when it has the piece.
-    fn progress(&self) -> Progress {
-        Progress {
-            bytes: self.after.stored.bytes,
-            entries: self.after.stored.entries,
-            complete: self.is_last,
-        }
+/// How the gateway stands when it has the piece.
+fn progress(piece: &Piece) -> Progress {
+    Progress {
+        bytes: piece.after.stored.bytes,
+        entries: piece.after.stored.entries,
+        complete: piece.is_last,
     }
 }
 
-impl Cast {
-    /// Encodes entries, as many as it takes to reach `limit` bytes.
-    fn encode(&self, about: &About, entries: &[Entry], limit: usize) -> Piece {
-        let mut after = self.clone();
-        let mut bytes = Vec::new();
-        let mut count = 0;
-        for entry in entries {
-            after.append(about, entry, &mut bytes);
-            count += 1;
-            if bytes.len() >= limit {
-                break;
-            }
-        }
-        let last = entries[..count].last();
-        Piece {
-            bytes: bytes.into(),
-            count,
-            is_last: last.is_some_and(|entry| matches!(entry.event, Event::End(_))),
-            after,
+/// Encodes entries, as many as it takes to reach `limit` bytes.
+fn encode(cast: &Growing, about: &Arc<About>, entries: &[Entry], limit: usize) -> Piece {
+    let mut piece = cast.piece(about);
+    for entry in entries {
+        piece.add(entry);
+        if piece.bytes.len() >= limit {
+            break;
         }
     }
+    piece
+}
 
-    /// Goes on from where the gateway stands; returns how many of `entries` it has.
-    fn catch_up(&mut self, about: &About, stands: Progress, entries: &[Entry]) -> usize {
-        let known = self.stored.entries;
-        let ahead = usize::try_from(stands.entries.saturating_sub(known)).unwrap_or(usize::MAX);
-        let has = ahead.min(entries.len());
-        if has > 0 {
-            *self = self.encode(about, &entries[..has], usize::MAX).after;
-        }
-        // If it has more than was offered, the next entries show how it stands.
-        if ahead <= has && stands.bytes != self.stored.bytes {
-            let (expected, got) = (self.stored.bytes, stands.bytes);
-            warn!(session = %about.session_id, expected, got, "the gateway has another recording than was sent");
-            if stands.entries < known {
-                self.stored.gap = expected.saturating_sub(got);
-            }
-            self.stored.bytes = got;
-            self.hasher = None;
-        }
-        has
+/// Makes the cast go on from where the gateway stands; returns how many of `entries` it has.
+fn catch_up(cast: &mut Growing, about: &Arc<About>, stands: Progress, entries: &[Entry]) -> usize {
+    let known = cast.stored.entries;
+    let ahead = usize::try_from(stands.entries.saturating_sub(known)).unwrap_or(usize::MAX);
+    let has = ahead.min(entries.len());
+    if has > 0 {
+        *cast = encode(cast, about, &entries[..has], usize::MAX).after;
     }
-
-    /// Appends the header if there is none yet, the lines of `entry`, and a seal where one stands.
-    fn append(&mut self, about: &About, entry: &Entry, out: &mut Vec<u8>) {
-        let start = out.len();
-        if self.stored.bytes == 0 {
-            out.extend_from_slice(&cast::header(about));
+    // If it has more than was offered, the next entries show how it stands.
+    if ahead <= has && stands.bytes != cast.stored.bytes {
+        let (expected, got) = (cast.stored.bytes, stands.bytes);
+        warn!(session = %about.session_id, expected, got, "the gateway has another recording than was sent");
+        if stands.entries < known {
+            cast.stored.gap = expected.saturating_sub(got);
         }
-        match std::mem::take(&mut self.stored.gap) {
-            0 => {}
-            bytes => self.missing(entry.at, bytes, out),
-        }
-        self.stored.encoder.encode(entry, out);
-        if out.len() - start > PART_LIMIT {
-            // No read is that large; a gateway would refuse it for good.
-            out.truncate(start);
-            self.missing(entry.at, entry.event.data_len() as u64, out);
-        }
-        self.count(&out[start..]);
-        self.stored.entries += 1;
-        let Some(hasher) = &self.hasher else { return };
-        if let Some(seal) = self.checkpoints.seal_after(entry, self.stored.bytes) {
-            let line = seal.line(entry.at, hasher);
-            self.count(&line);
-            out.extend_from_slice(&line);
-        }
+        cast.stored.bytes = got;
+        cast.hasher = None;
     }
-
-    /// Appends a marker where bytes are missing.
-    fn missing(&mut self, at: Duration, bytes: u64, out: &mut Vec<u8>) {
-        let event = Event::Missing { bytes };
-        self.stored.encoder.encode(&Entry { at, event }, out);
-    }
-
-    fn count(&mut self, bytes: &[u8]) {
-        self.stored.bytes += bytes.len() as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(bytes);
-        }
-    }
+    has
 }
 
 impl Uploader for GatewayUploader {

@@ -11,7 +11,7 @@ use tracing::{Span, warn};
 
 use super::entry::{End, Entry, Event, Report};
 use super::journal::Journal;
-use super::remote::Standing;
+use super::remote::{RemoteCopy, Standing};
 use super::spool::{Offer, Spool};
 use crate::protocol::wire::TerminalSize;
 
@@ -36,6 +36,7 @@ pub struct Recorder {
     record_input: bool,
     spools: Vec<Arc<Spool>>,
     abandon: CancellationToken,
+    broken: CancellationToken,
     journal: Option<Arc<Journal>>,
 }
 
@@ -53,20 +54,26 @@ impl Recorder {
             record_input,
             spools,
             abandon,
+            broken: CancellationToken::new(),
             journal: None,
         }
     }
 
-    /// The journal that one of the spools leads to.
-    pub(super) fn with_journal(mut self, journal: Option<Arc<Journal>>) -> Self {
+    /// The journal that one of the spools leads to, and what is cancelled when a record that has to be
+    /// is not.
+    pub(super) fn with_journal(
+        mut self,
+        journal: Option<Arc<Journal>>,
+        broken: CancellationToken,
+    ) -> Self {
         self.journal = journal;
+        self.broken = broken;
         self
     }
 
-    /// Cancelled when a service that the session must not go on without takes no more.
+    /// Cancelled when a file or service that the session must not go on without takes no more.
     pub fn broken(&self) -> CancellationToken {
-        let journal = self.journal.as_ref();
-        journal.map_or_else(CancellationToken::new, |journal| journal.broken())
+        self.broken.clone()
     }
 
     /// Records bytes sent to the person.
@@ -155,21 +162,38 @@ impl Recorder {
 
     fn report(&self) -> Report {
         let mut report = Report::default();
+        let mut problems = Vec::new();
         for outcome in self.spools.iter().map(|spool| spool.outcome()) {
             report.files.extend(outcome.file);
             report.lost_bytes = report.lost_bytes.max(outcome.lost);
-            report.problem = report.problem.or(outcome.problem);
+            // What ails one file mostly ails the others.
+            if problems.is_empty() {
+                problems.extend(outcome.problem);
+            }
         }
         if let Some(journal) = &self.journal {
             report.lost_bytes = report.lost_bytes.max(journal.lost());
             report.copies = journal.copies();
-            let given_up = report.copies.iter().find_map(|copy| match &copy.standing {
-                Standing::GivenUp(problem) => Some(format!("{}: {problem}", copy.service)),
-                Standing::Continuing | Standing::Complete => None,
-            });
-            report.problem = report.problem.or(given_up);
+            problems.extend(report.copies.iter().filter_map(problem_of));
         }
+        report.problem = (!problems.is_empty()).then(|| problems.join("; "));
         report
+    }
+}
+
+/// What went wrong with a copy.
+fn problem_of(copy: &RemoteCopy) -> Option<String> {
+    let RemoteCopy {
+        service,
+        lost_bytes,
+        ..
+    } = copy;
+    match &copy.standing {
+        Standing::GivenUp(problem) => Some(format!("{service}: {problem}")),
+        Standing::Continuing | Standing::Complete if *lost_bytes > 0 => Some(format!(
+            "{service}: it was so far behind that {lost_bytes} bytes are missing"
+        )),
+        Standing::Continuing | Standing::Complete => None,
     }
 }
 

@@ -29,6 +29,9 @@ pub enum Destination {
         key_prefix: String,
         /// The bucket has to be encrypted, or no session starts.
         encrypted: bool,
+        /// The cast, in place of the text. Manifests of earlier versions do not say.
+        #[serde(default)]
+        cast: bool,
     },
     /// A stream of a log group.
     CloudWatch {
@@ -84,6 +87,8 @@ pub struct RemoteCopy {
     pub destination: Destination,
     /// Where it is.
     pub place: String,
+    /// Bytes that it lost because the service was too far behind.
+    pub lost_bytes: u64,
     /// How far it got.
     pub standing: Standing,
 }

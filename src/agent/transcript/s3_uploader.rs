@@ -1,15 +1,15 @@
-//! Uploading the text of a record to S3 while its session runs.
+//! Uploading a record to S3 while its session runs, as text or as a cast.
 //!
 //! An object is stored whole or not at all, and a part of one has at least 5 MiB but for the last. So
 //! that the object is there, and whole, at any time:
 //!
-//! | text so far | what an upload does |
+//! | so far | what an upload does |
 //! |---|---|
 //! | below 5 MiB | stores all of it again; nothing of it is confirmed before the end, so that the journal has it |
 //! | 5 MiB to 2 GiB | copies what is confirmed of the object, at the service, and appends parts |
 //! | more | goes on with parts, which become the object at the end |
 //!
-//! The copy ends where the confirmed text does. What an agent that was killed had appended beyond
+//! The copy ends where what is confirmed does. What an agent that was killed had appended beyond
 //! that is appended again in its place: every byte is there once.
 //!
 //! Copying takes `s3:GetObject`. Where that is denied, the third line holds from 5 MiB on.
@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout};
 use self::failure::{Failure, is_elsewhere, is_gone, is_uncopyable, judge};
 use self::object::Object;
 use super::entry::{About, Entry, Event};
+use super::growing::{self, Growing, Piece};
 use super::uploader::{Check, CheckError, Confirmed, Upload, UploadError, Uploader, Wants};
 use crate::aws::{BucketName, CallError, Client, Encryption, ObjectKey, Part, S3NameError};
 
@@ -55,10 +56,28 @@ const UNENCRYPTED: &str = "We couldn't start the session because encryption is n
      selected Amazon S3 bucket. Either encrypt the bucket or choose an option to enable logging \
      without encryption.";
 
-/// Uploads one session's text.
+/// Media types of a text, which is the reference's, and of a cast.
+const TEXT_TYPE: &str = "text/plain";
+const CAST_TYPE: &str = "application/x-asciicast";
+
+/// Where an object is to be, and what it holds.
+#[derive(Debug, Clone)]
+pub struct S3Place<'a> {
+    /// The bucket.
+    pub bucket: &'a str,
+    /// What the key begins with.
+    pub key_prefix: &'a str,
+    /// The bucket has to be encrypted.
+    pub encrypted: bool,
+    /// The cast, in place of the text.
+    pub cast: bool,
+}
+
+/// Uploads one session's text or cast.
 pub struct S3Uploader {
     client: Client,
     about: Arc<About>,
+    form: Form,
     bucket: String,
     key: Result<(BucketName, ObjectKey), S3NameError>,
     /// The bucket has to be encrypted.
@@ -70,6 +89,21 @@ pub struct S3Uploader {
     shown: Instant,
     /// Bytes of text that are at the service and not confirmed.
     unconfirmed: u64,
+}
+
+/// What the object holds.
+enum Form {
+    /// What `script(1)` writes.
+    Text,
+    /// A cast, as it goes on after what is confirmed.
+    Cast(Box<Growing>),
+}
+
+/// What the next run needs to go on with a cast.
+#[derive(Serialize, Deserialize)]
+struct CastState {
+    stored: Stored,
+    cast: growing::Stored,
 }
 
 /// What is confirmed, and what the next run of the agent needs to go on from there.
@@ -91,37 +125,44 @@ enum Stored {
 }
 
 impl S3Uploader {
-    /// An uploader for the session that `about` tells of, to an object of `bucket` whose key begins
-    /// with `key_prefix`. `state` is what [`Uploader::state`] gave to an earlier run, if there was one.
+    /// An uploader for the session that `about` tells of, to an object at `place`. `state` is what
+    /// [`Uploader::state`] gave to an earlier run, if there was one.
     pub fn new(
         client: Client,
         about: Arc<About>,
-        bucket: &str,
-        key_prefix: &str,
-        encrypted: bool,
+        place: &S3Place<'_>,
         state: Option<Value>,
     ) -> Self {
+        let (stored, form) = if place.cast {
+            let state = state.and_then(|state| serde_json::from_value::<CastState>(state).ok());
+            let (stored, cast) = state
+                .map(|state| (state.stored, state.cast))
+                .unwrap_or_default();
+            (stored, Form::Cast(Box::new(Growing::after(cast))))
+        } else {
+            let stored = state.and_then(|state| serde_json::from_value(state).ok());
+            (stored.unwrap_or_default(), Form::Text)
+        };
         // The reference leaves colons out, which no session id has here.
-        let name = format!("{}.log", about.session_id);
-        let key = BucketName::new(bucket)
-            .and_then(|bucket| Ok((bucket, ObjectKey::join(key_prefix, &name)?)));
+        let ending = if place.cast { "cast" } else { "log" };
+        let name = format!("{}.{ending}", about.session_id);
+        let key = BucketName::new(place.bucket)
+            .and_then(|bucket| Ok((bucket, ObjectKey::join(place.key_prefix, &name)?)));
         Self {
             client,
             about,
-            bucket: bucket.to_owned(),
+            form,
+            bucket: place.bucket.to_owned(),
             key,
-            encrypted,
+            encrypted: place.encrypted,
             object: None,
-            stored: state
-                .and_then(|state| serde_json::from_value(state).ok())
-                .unwrap_or_default(),
+            stored,
             shown: Instant::now(),
             unconfirmed: 0,
         }
     }
 
-    async fn send(&mut self, entries: &[Entry]) -> Result<Confirmed, UploadError> {
-        let object = self.find().await?;
+    async fn send_text(&mut self, entries: &[Entry]) -> Result<Confirmed, UploadError> {
         let is_first = self.stored == Stored::Nothing;
         let text = Text {
             bytes: script::text(&self.about, entries, is_first).into(),
@@ -129,6 +170,29 @@ impl S3Uploader {
                 .last()
                 .is_some_and(|last| matches!(last.event, Event::End(_))),
         };
+        let is_stored = self.send(text).await?;
+        Ok(Confirmed {
+            entries: if is_stored { entries.len() } else { 0 },
+        })
+    }
+
+    async fn send_piece(&mut self, piece: Piece) -> Result<Confirmed, UploadError> {
+        let text = Text {
+            bytes: piece.bytes.into(),
+            is_last: piece.is_last,
+        };
+        let is_stored = self.send(text).await?;
+        if is_stored {
+            self.form = Form::Cast(Box::new(piece.after));
+        }
+        Ok(Confirmed {
+            entries: if is_stored { piece.count } else { 0 },
+        })
+    }
+
+    /// Brings text to the service; returns whether it is there for good.
+    async fn send(&mut self, text: Text) -> Result<bool, UploadError> {
+        let object = self.find().await?;
         let sent = match self.append(&object, &text).await {
             Err(Stop::Call(failure)) if is_gone(&failure) => {
                 match self.find_out(&object, &text).await {
@@ -140,9 +204,7 @@ impl S3Uploader {
             sent => sent,
         };
         match sent {
-            Ok(is_stored) => Ok(Confirmed {
-                entries: if is_stored { entries.len() } else { 0 },
-            }),
+            Ok(is_stored) => Ok(is_stored),
             Err(Stop::Call(failure)) => {
                 if is_elsewhere(&failure) {
                     self.object = None;
@@ -153,7 +215,7 @@ impl S3Uploader {
         }
     }
 
-    /// Brings text to the service; returns whether it is there for good.
+    /// Makes the text a part of the object; returns whether it is there for good.
     async fn append(&mut self, object: &Object, text: &Text) -> Result<bool, Stop> {
         match &self.stored {
             Stored::Nothing => self.begin(object, text).await,
@@ -291,6 +353,10 @@ impl S3Uploader {
         let object = Object {
             bucket,
             key,
+            content_type: match self.form {
+                Form::Text => TEXT_TYPE,
+                Form::Cast(_) => CAST_TYPE,
+            },
             encryption,
         };
         self.object = Some(object.clone());
@@ -298,6 +364,10 @@ impl S3Uploader {
     }
 
     async fn look(&mut self) -> Result<(), CheckError> {
+        if matches!(self.form, Form::Cast(_)) {
+            // The text goes beside it, and its uploader looks.
+            return Ok(());
+        }
         let (name, _) = self.key.clone().map_err(refused)?;
         if !self.encrypted {
             let failed = |failure| judge(&self.bucket, failure);
@@ -322,7 +392,7 @@ impl S3Uploader {
     }
 }
 
-/// The text of a batch.
+/// What a batch adds to the object.
 struct Text {
     bytes: Bytes,
     /// Nothing follows.
@@ -373,7 +443,10 @@ impl Uploader for S3Uploader {
     }
 
     fn wants(&self) -> Wants {
-        Wants::Output
+        match self.form {
+            Form::Text => Wants::Output,
+            Form::Cast(_) => Wants::Cast,
+        }
     }
 
     fn check(&mut self) -> Check<'_> {
@@ -381,11 +454,25 @@ impl Uploader for S3Uploader {
     }
 
     fn upload<'a>(&'a mut self, entries: &'a [Entry]) -> Upload<'a> {
-        Box::pin(self.send(entries))
+        Box::pin(self.send_text(entries))
+    }
+
+    fn cast(&self) -> Option<Piece> {
+        match &self.form {
+            Form::Text => None,
+            Form::Cast(cast) => Some(cast.piece(&self.about)),
+        }
+    }
+
+    fn upload_cast(&mut self, piece: Piece) -> Upload<'_> {
+        Box::pin(self.send_piece(piece))
     }
 
     fn state(&self) -> Value {
-        json!(self.stored)
+        match &self.form {
+            Form::Text => json!(self.stored),
+            Form::Cast(cast) => json!({"stored": self.stored, "cast": cast.stored}),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::runtime::atomic_file;
 const SWEEP_INTERVAL: Duration = Duration::from_mins(15);
 /// Running sessions sweep too, each time that all together have written this part of the quota.
 const SWEEP_SHARE: u64 = 8;
+/// Bytes written to see whether that is possible: a block of any file system.
+const PROBE: usize = 4096;
 /// Recordings kept of sessions that had the same id.
 const NAMESAKES: u32 = 1000;
 
@@ -99,6 +101,18 @@ impl Shelf {
             io::ErrorKind::AlreadyExists,
             format!("there are {NAMESAKES} recordings of this session"),
         ))
+    }
+
+    /// Writes a little file of this session and deletes it again, to see whether that is possible.
+    ///
+    /// # Errors
+    /// The I/O error of the failing step.
+    pub fn probe(&self, session: &SessionId) -> io::Result<()> {
+        atomic_file::create_private_dir(&self.directory)?;
+        let path = self.directory.join(format!(".{session}.probe"));
+        let written = atomic_file::write(&path, &[0; PROBE], 0o600);
+        let removed = fs::remove_file(&path);
+        written.and(removed)
     }
 
     /// The session that writes to `path` is over.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::entry::{End, Entry, Event, RecordedFile};
 
@@ -25,6 +26,9 @@ pub struct Spool {
     room: Notify,
     /// The writer is gone.
     finished: Notify,
+    /// Cancelled when the sink does not take what it has to, if there is a session that must not go
+    /// on without.
+    broken: Option<CancellationToken>,
 }
 
 struct State {
@@ -94,7 +98,19 @@ impl Spool {
             filled: Notify::new(),
             room: Notify::new(),
             finished: Notify::new(),
+            broken: None,
         }
+    }
+
+    /// Its sink has to take everything; `broken` is cancelled when it does not.
+    pub fn strict(mut self, broken: CancellationToken) -> Self {
+        self.broken = Some(broken);
+        self
+    }
+
+    /// Whether its sink has to take everything.
+    pub fn is_strict(&self) -> bool {
+        self.broken.is_some()
     }
 
     /// Queues a copy of `entry` if there is room, or drops it if the sink has stalled.
@@ -133,6 +149,7 @@ impl Spool {
         state.outcome.problem.get_or_insert(problem);
         drop(state);
         self.room.notify_one();
+        self.break_session();
         is_first
     }
 
@@ -238,12 +255,22 @@ impl Spool {
             let problem = || problem.to_owned();
             state.outcome.problem.get_or_insert_with(problem);
         }
+        let is_early = state.intake != Intake::Closed;
         state.outcome.lost += queue.iter().map(data_len).sum::<u64>();
         state.outcome.lost += in_flight.map_or(0, |batch| batch.data);
         state.intake = Intake::Gone;
         drop(state);
         self.room.notify_one();
         self.finished.notify_one();
+        if is_early {
+            self.break_session();
+        }
+    }
+
+    fn break_session(&self) {
+        if let Some(broken) = &self.broken {
+            broken.cancel();
+        }
     }
 
     /// Half of the memory is in use, or the end is near: no more gathering.

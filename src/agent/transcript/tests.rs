@@ -1,5 +1,7 @@
 //! What a recording promises while its sinks work, fail, hang and come back.
 
+mod strict;
+
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::sink::Write;
@@ -223,7 +226,7 @@ async fn writer_that_is_gone_does_not_stop_the_session() {
 async fn input_is_recorded_only_where_the_settings_say_so() {
     for record_input in [false, true] {
         let fake = Fake::new(Mood::Takes);
-        let sinks: Vec<Box<dyn Sink>> = vec![Box::new(fake.clone())];
+        let sinks = vec![(Box::new(fake.clone()) as Box<dyn Sink>, None)];
         let (mut recorder, writer) = record(sinks, SPOOL, record_input, Span::none());
         let _writer = tokio::spawn(writer);
 
@@ -264,8 +267,8 @@ async fn without_settings_nothing_is_recorded() {
 }
 
 fn start(fakes: &[&Fake]) -> (Recorder, JoinHandle<()>) {
-    let boxed = |fake: &&Fake| Box::new(Fake::clone(fake)) as Box<dyn Sink>;
-    let sinks = fakes.iter().map(boxed).collect();
+    let boxed = |fake: &&Fake| (Box::new(Fake::clone(fake)) as Box<dyn Sink>, None);
+    let sinks: Vec<_> = fakes.iter().map(boxed).collect();
     let (recorder, writer) = record(sinks, SPOOL, false, Span::none());
     (recorder, tokio::spawn(writer))
 }
@@ -279,6 +282,15 @@ fn end() -> End {
         reason: "the shell exited".into(),
         exit_code: Some(0),
     }
+}
+
+/// Starts to record to a sink that has to take everything.
+fn start_strict(fake: &Fake) -> (Recorder, JoinHandle<()>) {
+    let broken = CancellationToken::new();
+    let sink = Box::new(fake.clone()) as Box<dyn Sink>;
+    let sinks = vec![(sink, Some(broken.clone()))];
+    let (recorder, writer) = record(sinks, SPOOL, false, Span::none());
+    (recorder.with_journal(None, broken), tokio::spawn(writer))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,18 +4,21 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info_span};
 
 use super::entry::{About, Settings};
 use super::file_sink::FileSink;
 use super::recorder::Recorder;
-use super::remote::Target;
+use super::remote::{Policy, Target};
 use super::shelf::Shelf;
 use super::sink::Sink;
 use super::spool::Spool;
 use super::uploads::{self, Uploads};
-use super::writer;
+use super::writer::{self, WRITE_LIMIT};
+use crate::protocol::wire::SessionId;
+use crate::runtime::cause::in_one_line;
 
 /// Memory per session and file that may wait for the disk: 2.5 ms of output at 100 MB/s, and some
 /// thousand keystrokes while a disk is full.
@@ -55,11 +58,17 @@ impl Transcript {
         }
     }
 
-    /// Looks whether the services would take the record of a session that is about to start.
+    /// Looks whether the host and the services would take the record of a session that is about to
+    /// start.
     ///
     /// # Errors
     /// Text for the person, if the session must not start.
     pub async fn check(&self, about: About, targets: &[Target]) -> Result<(), String> {
+        if let Some(recording) = &self.recording
+            && recording.settings.policy == Policy::FailClosed
+        {
+            recording.check(&about.session_id).await?;
+        }
         match &self.uploads {
             Some(uploads) => uploads.check(&Arc::new(about), targets).await,
             None => targets.iter().try_for_each(uploads::unserved),
@@ -76,17 +85,22 @@ impl Transcript {
         &self,
         about: About,
         targets: &[Target],
-    ) -> (Recorder, impl Future<Output = ()> + Send + 'static) {
+    ) -> (Recorder, impl Future<Output = ()> + Send + use<> + 'static) {
         let span = info_span!("transcript", session = %about.session_id);
         let about = Arc::new(about);
-        let mut sinks = self.sinks(&about);
         let uploads = self.uploads.as_ref();
         if uploads.is_none() {
             span.in_scope(|| targets.iter().for_each(uploads::warn_of_unserved));
         }
         let journal = uploads.and_then(|uploads| span.in_scope(|| uploads.follow(&about, targets)));
+        let broken = match &journal {
+            Some((journal, _)) => journal.broken(),
+            None => CancellationToken::new(),
+        };
+        let mut sinks = self.files(&about, &broken);
         let journal = journal.map(|(journal, sink)| {
-            sinks.push(Box::new(sink));
+            // It knows for itself which services have to have the record.
+            sinks.push((Box::new(sink), None));
             journal
         });
         let (record_input, spool) = (self.recording.as_ref())
@@ -94,7 +108,7 @@ impl Transcript {
                 (recording.settings.record_input, recording.settings.spool)
             });
         let (recorder, write) = record(sinks, spool, record_input, span.clone());
-        let recorder = recorder.with_journal(journal);
+        let recorder = recorder.with_journal(journal, broken);
         let transcript = self.clone();
         let task = async move {
             write.await;
@@ -103,12 +117,16 @@ impl Transcript {
         (recorder, task.instrument(span))
     }
 
-    /// Deletes recordings that are too old or above the quota, never one that is being written.
+    /// Deletes recordings that are too old or above the quota, never one that is being written, and
+    /// records that have waited too long for a service.
     /// To be called when the agent starts; a session's end calls it when it is due.
     pub async fn sweep(&self) {
         if let Some(recording) = &self.recording {
             let shelf = Arc::clone(&recording.shelf);
             run_blocking(move || shelf.sweep()).await;
+        }
+        if let Some(uploads) = &self.uploads {
+            uploads.sweep().await;
         }
     }
 
@@ -120,24 +138,53 @@ impl Transcript {
         }
     }
 
-    fn sinks(&self, about: &Arc<About>) -> Vec<Box<dyn Sink>> {
-        let recording = self.recording.iter();
-        recording
-            .flat_map(|recording| {
-                recording.settings.formats.iter().map(|&format| {
-                    let shelf = Arc::clone(&recording.shelf);
-                    let sink = FileSink::new(format, shelf, Arc::clone(about));
-                    Box::new(sink) as Box<dyn Sink>
-                })
-            })
-            .collect()
+    /// The sinks of the files. If a session has to be recorded, `broken` is cancelled when one of them
+    /// does not take its record.
+    fn files(&self, about: &Arc<About>, broken: &CancellationToken) -> Vec<Spooled> {
+        let Some(recording) = &self.recording else {
+            return Vec::new();
+        };
+        let Settings {
+            formats, policy, ..
+        } = &recording.settings;
+        let file = |&format| {
+            let shelf = Arc::clone(&recording.shelf);
+            let sink = FileSink::new(format, shelf, Arc::clone(about));
+            let strict = match policy {
+                Policy::FailOpen => None,
+                Policy::FailClosed => Some(broken.clone()),
+            };
+            (Box::new(sink) as Box<dyn Sink>, strict)
+        };
+        formats.iter().map(file).collect()
     }
 }
+
+impl Recording {
+    /// Looks whether files can be written.
+    async fn check(&self, session: &SessionId) -> Result<(), String> {
+        let (shelf, session) = (Arc::clone(&self.shelf), session.clone());
+        let probe = tokio::task::spawn_blocking(move || shelf.probe(&session));
+        let problem = match timeout(WRITE_LIMIT, probe).await {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(error))) => in_one_line(&error),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => format!("it did not answer within {} s", WRITE_LIMIT.as_secs()),
+        };
+        let directory = self.shelf.directory().display();
+        Err(format!(
+            "the session has to be recorded in {directory}, which does not take it: {problem}"
+        ))
+    }
+}
+
+/// A sink that gets a spool, and what is cancelled when it does not take everything, if it has to.
+pub(super) type Spooled = (Box<dyn Sink>, Option<CancellationToken>);
 
 /// A recorder and the writer of its sinks, each behind a spool of its own, so that one that fails
 /// does not harm the others.
 pub(super) fn record(
-    sinks: Vec<Box<dyn Sink>>,
+    sinks: Vec<Spooled>,
     spool: usize,
     record_input: bool,
     span: Span,
@@ -145,8 +192,12 @@ pub(super) fn record(
     let abandon = CancellationToken::new();
     let (spools, writers): (Vec<_>, Vec<_>) = sinks
         .into_iter()
-        .map(|sink| {
-            let spool = Arc::new(Spool::new(spool));
+        .map(|(sink, strict)| {
+            let spool = Spool::new(spool);
+            let spool = Arc::new(match strict {
+                Some(broken) => spool.strict(broken),
+                None => spool,
+            });
             (Arc::clone(&spool), writer::run(spool, sink))
         })
         .unzip();

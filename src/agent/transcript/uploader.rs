@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::entry::Entry;
+use super::growing::Piece;
 
 /// A service that takes the record of one session over the network, while the session runs.
 ///
@@ -44,6 +45,22 @@ pub trait Uploader: Send + 'static {
     /// [`UploadError`] if nothing was confirmed.
     fn upload<'a>(&'a mut self, entries: &'a [Entry]) -> Upload<'a>;
 
+    /// The cast as it goes on after the last confirmed entry; asked of one that wants
+    /// [`Wants::Cast`].
+    fn cast(&self) -> Option<Piece> {
+        None
+    }
+
+    /// Brings a piece of cast to the service, as [`Self::upload`] brings entries. All of it is
+    /// confirmed or nothing.
+    ///
+    /// # Errors
+    /// [`UploadError`] if nothing was confirmed.
+    fn upload_cast(&mut self, _piece: Piece) -> Upload<'_> {
+        let refused = UploadError::Refused("this service takes no cast".into());
+        Box::pin(ready(Err(refused)))
+    }
+
     /// What the next run of the agent needs to go on from the last confirmed entry; stored with the
     /// position.
     fn state(&self) -> serde_json::Value;
@@ -58,6 +75,9 @@ pub enum Wants {
     /// one, so that a batch of single characters holds as much as any other. What was typed, and
     /// sizes of the terminal, are left out.
     Output,
+    /// The lines of a cast: entries are encoded as they are read, so that a batch holds as many bytes
+    /// of it however small they are.
+    Cast,
 }
 
 /// A check under way.

@@ -2,7 +2,7 @@
 //! earlier run of the agent has left.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -32,8 +32,6 @@ pub struct Uploads {
     store: Arc<Store>,
     services: Arc<dyn Services>,
     permits: Mutex<HashMap<&'static str, Arc<Semaphore>>>,
-    /// The journals that somebody still works on.
-    journals: Mutex<Vec<(SessionId, Weak<Journal>)>>,
     /// Where they run.
     runtime: Handle,
     tasks: TaskTracker,
@@ -48,7 +46,6 @@ impl Uploads {
             store: Arc::new(Store::new(settings)),
             services,
             permits: Mutex::default(),
-            journals: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -113,7 +110,7 @@ impl Uploads {
         let positions = vec![Position::default(); targets.len()];
         let copies = journal::copies(&targets, &uploaders, &positions);
         let journal = Arc::new(Journal::new(Arc::clone(&self.store), copies));
-        self.note(&about.session_id, &journal);
+        self.store.enter(&about.session_id, &journal);
         self.spawn(&journal, uploaders, &positions);
         let manifest = Manifest {
             about: About::clone(about),
@@ -151,32 +148,28 @@ impl Uploads {
         let copies = journal::copies(targets, &uploaders, &left.positions);
         let positions = left.positions.clone();
         let journal = Arc::new(Journal::recovered(Arc::clone(&self.store), copies, left));
-        self.note(&about.session_id, &journal);
+        self.store.enter(&about.session_id, &journal);
         self.spawn(&journal, uploaders, &positions);
     }
 
     /// How far the records are that are under way, by session.
     pub fn progress(&self) -> Vec<(SessionId, Progress)> {
-        let journals = self.lock_journals();
-        let live = journals
-            .iter()
-            .filter_map(|(id, journal)| Some((id, journal.upgrade()?)));
-        live.flat_map(|(id, journal)| {
-            let copies = journal.progress().into_iter();
-            copies.map(|progress| (id.clone(), progress))
-        })
-        .collect()
+        let journals = self.store.journals().into_iter();
+        journals
+            .filter(|(_, journal)| !journal.is_settled())
+            .flat_map(|(id, journal)| {
+                let copies = journal.progress().into_iter();
+                copies.map(move |progress| (id.clone(), progress))
+            })
+            .collect()
     }
 
-    fn note(&self, session: &SessionId, journal: &Arc<Journal>) {
-        let mut journals = self.lock_journals();
-        journals.retain(|(_, journal)| journal.strong_count() > 0);
-        journals.push((session.clone(), Arc::downgrade(journal)));
-    }
-
-    fn lock_journals(&self) -> MutexGuard<'_, Vec<(SessionId, Weak<Journal>)>> {
-        // Nothing that can panic runs while the lock is held.
-        self.journals.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives up the records that have waited for too long.
+    pub async fn sweep(&self) {
+        let store = Arc::clone(&self.store);
+        if let Err(failure) = tokio::task::spawn_blocking(move || store.sweep()).await {
+            error!(error = %failure, "clean-up of records to upload failed");
+        }
     }
 
     /// Whether nothing is being uploaded.

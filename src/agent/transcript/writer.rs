@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::entry::Entry;
@@ -14,6 +15,8 @@ use crate::runtime::cause::in_one_line;
 /// Entries are gathered this long before they are written, so that a keystroke's echo does not cost
 /// a write of its own. It is also what a crash of the agent can cost a recording.
 const GATHER: Duration = Duration::from_millis(50);
+/// Longest time that a write may take for a session which has to be recorded: it then ends.
+pub const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Wait after a failed write; doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two attempts on a failing sink.
@@ -44,7 +47,7 @@ async fn write(spool: &Spool, sink: &mut dyn Sink, batch: Arc<[Entry]>) -> Resul
     let mut has_failed = false;
     loop {
         let is_last = spool.is_closed();
-        let Err(error) = sink.write(Arc::clone(&batch)).await else {
+        let Err(error) = offer(spool, sink, &batch).await else {
             if has_failed {
                 info!(sink = sink.name(), "recording goes on");
             }
@@ -57,6 +60,23 @@ async fn write(spool: &Spool, sink: &mut dyn Sink, batch: Arc<[Entry]>) -> Resul
         }
         spool.closed_or(backoff.next_wait()).await;
     }
+}
+
+/// Offers a batch once. A session that must not go on without is not left in the dark by a write that
+/// hangs.
+async fn offer(spool: &Spool, sink: &mut dyn Sink, batch: &Arc<[Entry]>) -> Result<(), SinkError> {
+    if !spool.is_strict() {
+        return sink.write(Arc::clone(batch)).await;
+    }
+    let name = sink.name();
+    let mut write = sink.write(Arc::clone(batch));
+    if let Ok(written) = timeout(WRITE_LIMIT, &mut write).await {
+        return written;
+    }
+    let seconds = WRITE_LIMIT.as_secs();
+    warn!(sink = name, seconds, "a write of the recording hangs");
+    spool.stall(format!("a write of the recording hangs since {seconds} s"));
+    write.await
 }
 
 fn report(spool: &Spool, sink: &'static str, error: &SinkError) {

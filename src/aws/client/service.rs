@@ -8,6 +8,9 @@ use http::StatusCode;
 const SSM_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for one attempt of a message gateway call.
 const MESSAGES_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time for one attempt of a call to the message delivery service, unless its caller says otherwise: the
+/// reference's default.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for one attempt of a KMS call: an encrypted session has 15 s for each step of its handshake,
 /// so that there is time for a second attempt.
 const KMS_TIMEOUT: Duration = Duration::from_secs(6);
@@ -22,6 +25,7 @@ pub(in crate::aws) enum Service {
     Ssm,
     Kms,
     Messages,
+    Delivery,
     S3,
     Logs,
 }
@@ -33,6 +37,7 @@ impl Service {
             Self::Ssm => "ssm",
             Self::Kms => "kms",
             Self::Messages => "ssmmessages",
+            Self::Delivery => "ec2messages",
             Self::S3 => "s3",
             Self::Logs => "logs",
         }
@@ -44,6 +49,7 @@ impl Service {
             Self::Ssm => SSM_TIMEOUT,
             Self::Kms => KMS_TIMEOUT,
             Self::Messages => MESSAGES_TIMEOUT,
+            Self::Delivery => DELIVERY_TIMEOUT,
             Self::S3 => S3_TIMEOUT,
             Self::Logs => LOGS_TIMEOUT,
         }
@@ -52,7 +58,7 @@ impl Service {
     /// The status of its successes.
     pub(in crate::aws) fn success(self) -> &'static [StatusCode] {
         match self {
-            Self::Ssm | Self::Kms | Self::Logs => &[StatusCode::OK],
+            Self::Ssm | Self::Kms | Self::Logs | Self::Delivery => &[StatusCode::OK],
             Self::Messages => &[StatusCode::CREATED],
             Self::S3 => &[StatusCode::OK, StatusCode::NO_CONTENT],
         }

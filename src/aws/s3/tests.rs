@@ -51,7 +51,10 @@ async fn region_of_any_answer_that_names_it_is_signed_for() {
         .await;
 
         let bucket = bucket(&server).await.unwrap();
-        bucket.put_object(&key(), Bytes::new(), None).await.unwrap();
+        bucket
+            .put_object(&key(), Bytes::new(), text(None))
+            .await
+            .unwrap();
 
         let seen = server.seen();
         assert_eq!(
@@ -116,7 +119,7 @@ async fn object_is_stored_with_type_acl_digests_and_encryption() {
     let encryption = bucket.encryption().await.unwrap().unwrap();
     let body = Bytes::from_static(b"abc");
     bucket
-        .put_object(&key(), body, Some(&encryption))
+        .put_object(&key(), body, text(Some(&encryption)))
         .await
         .unwrap();
 
@@ -166,7 +169,10 @@ async fn parts_become_an_object() {
     })
     .await;
 
-    let upload = bucket.create_multipart_upload(&key(), None).await.unwrap();
+    let upload = bucket
+        .create_multipart_upload(&key(), text(None))
+        .await
+        .unwrap();
     let part = bucket
         .upload_part(&key(), &upload, 1, Bytes::from_static(b"p"))
         .await
@@ -212,7 +218,7 @@ async fn throttling_and_broken_services_are_asked_again_and_refusals_are_not() {
     })
     .await;
 
-    let put = async || bucket.put_object(&key(), Bytes::new(), None).await;
+    let put = async || bucket.put_object(&key(), Bytes::new(), text(None)).await;
     put().await.unwrap();
     let error = put().await.unwrap_err();
 
@@ -227,4 +233,11 @@ async fn upload_that_is_given_up_is_deleted() {
     bucket.abort_multipart_upload(&key(), "u").await.unwrap();
 
     assert_eq!(server.seen()[1].method, "DELETE");
+}
+
+fn text(encryption: Option<&Encryption>) -> Attributes<'_> {
+    Attributes {
+        content_type: "text/plain",
+        encryption,
+    }
 }

@@ -106,6 +106,7 @@ impl TestServer {
         Endpoints::for_region("test-1", None)
             .and_then(|endpoints| endpoints.with_ssm(&url))
             .and_then(|endpoints| endpoints.with_messages(&url))
+            .and_then(|endpoints| endpoints.with_delivery(&url))
             .and_then(|endpoints| endpoints.with_kms(&url))
             .and_then(|endpoints| endpoints.with_s3(&url))
             .and_then(|endpoints| endpoints.with_logs(&url))

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use http::Method;
 
-use super::probe::{Answer, exchange};
 use super::subject::Subject;
 use super::verdict::Verdict;
+use crate::cli::probe::{Answer, LINE, exchange};
 use crate::runtime::cause::in_one_line;
 
 /// Differences up to this are not told: a `Date` has whole seconds, an answer takes its time.
@@ -18,7 +18,16 @@ pub(super) async fn check(subject: Arc<Subject>) -> Verdict {
     let (Ok(endpoints), Ok(tls)) = (&subject.endpoints, &subject.tls) else {
         return Verdict::skipped("Unable to fetch AWS region details");
     };
-    match exchange(Method::GET, &endpoints.ssm, &[], tls, &subject.proxies).await {
+    match exchange(
+        Method::GET,
+        &endpoints.ssm,
+        &[],
+        tls,
+        &subject.proxies,
+        LINE,
+    )
+    .await
+    {
         Ok(answer) => judge(&answer),
         Err(error) => Verdict::skipped(format!(
             "no answer to compare the clock with: {}",

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::Method;
 use url::Url;
 
-use super::probe::exchange;
 use super::subject::Subject;
 use super::verdict::Verdict;
+use crate::cli::probe::{LINE, exchange};
 use crate::runtime::cause::in_one_line;
 
 /// A service that the reference looks for.
@@ -80,7 +80,7 @@ impl Service {
             Self::Ssm => Place::At(&endpoints.ssm),
             Self::SsmMessages => Place::At(&endpoints.messages),
             Self::Ec2Messages => {
-                Place::Unused("not needed: this agent gets its commands over ssmmessages")
+                optional(&endpoints.delivery, !settings.endpoints.delivery.is_empty())
             }
             Self::Monitoring => Place::Unused("not needed: this agent sends no metrics"),
             Self::S3 => optional(
@@ -108,7 +108,7 @@ pub(super) async fn check(subject: Arc<Subject>, service: Service) -> Verdict {
         Err(missing) => return Verdict::failed(&missing.note, &missing.hint),
     };
     let host = url.host_str().unwrap_or_default();
-    match exchange(Method::GET, url, &[], tls, &subject.proxies).await {
+    match exchange(Method::GET, url, &[], tls, &subject.proxies, LINE).await {
         Ok(answer) => Verdict::success(format!(
             "{host} is reachable; it answers with status {} after {} ms",
             answer.status,

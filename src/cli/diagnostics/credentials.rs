@@ -82,7 +82,7 @@ async fn of_registration(subject: &Subject) -> Verdict {
 fn hint(error: &CallError) -> &'static str {
     match (error.code(), error.status()) {
         (Some("MachineFingerprintDoesNotMatch"), _) => {
-            "this is not the hardware that was registered: register it again, or set the similarity with `ssm-agent fingerprint`"
+            "this host is a copy of the one that was registered, or its hardware has changed: register it anew with `ssm-agent register --yes --code CODE --id ID --region REGION`; the other one keeps its id"
         }
         (_, Some(400..=499)) => REGISTER,
         (_, Some(_)) => "the service is overloaded or broken: wait, and check again",

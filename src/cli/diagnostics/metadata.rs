@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::timeout;
 
-use super::probe::{ProbeError, exchange};
 use super::subject::Subject;
 use super::verdict::Verdict;
 use crate::agent::identity::Kind;
+use crate::cli::probe::{LINE, ProbeError, exchange};
 use crate::runtime::cause::in_one_line;
 use crate::runtime::{proxy, tls};
 
@@ -47,7 +47,7 @@ async fn ask(subject: &Subject) -> Result<Option<(String, String)>, ProbeError> 
     let call = async |method, path: &str, header: (&'static str, &str)| {
         let mut url = subject.metadata.clone();
         url.set_path(path);
-        let answer = exchange(method, &url, &[header], &tls, &no_proxy).await?;
+        let answer = exchange(method, &url, &[header], &tls, &no_proxy, LINE).await?;
         Ok::<_, ProbeError>((answer.status == 200).then_some(answer.body))
     };
     let life = ("x-aws-ec2-metadata-token-ttl-seconds", "60");

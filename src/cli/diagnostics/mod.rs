@@ -14,7 +14,6 @@ mod identity;
 mod metadata;
 mod names;
 mod permissions;
-mod probe;
 mod proxies;
 mod recording;
 mod registration;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::answer::{ApiError, read, reply, respond};
 use super::signature::Caller;
-use super::{ApiState, Arrival, agent, ssm};
+use super::{ApiState, Arrival, agent, mds, ssm};
 
 /// Largest request body. The largest that agents send is inventory, which AWS limits to 1 MB.
 const BODY_LIMIT: usize = 2 << 20;
@@ -100,9 +100,7 @@ async fn run(state: &ApiState, parts: &Parts, body: Body) -> Result<Vec<u8>, Api
             Caller::Node { node_id } => agent::call(state, operation, &node_id, &body).await,
         },
         (Service::Delivery, operation) => match signer().await? {
-            Caller::Node { node_id } => {
-                agent::call_delivery(state, operation, &node_id, &body).await
-            }
+            Caller::Node { node_id } => mds::call(state, operation, &node_id, &body).await,
             Caller::Person { arn, .. } => Err(ApiError::access_denied(format!(
                 "User: {arn} is not authorized to perform: ec2messages:{operation}"
             ))),

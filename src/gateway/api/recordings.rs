@@ -8,14 +8,14 @@
 //!
 //! People read the recordings of their own sessions; those of others only with an auditor's key. With
 //! `follow` the answer goes on while the recording grows, and ends in good order when it is complete.
-//! An answer that ends otherwise (a follower that is too slow, a gateway that stops) breaks off
-//! without its last chunk; whoever reads asks again from where it ended. Errors have the shape of all
+//! An answer that ends otherwise (a follower that took nothing for 30 s, a gateway that stops) breaks
+//! off without its last chunk; whoever reads asks again from where it ended. Errors have the shape of all
 //! errors of the gateway.
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Query, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use http::{HeaderName, StatusCode, header};
@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 use tracing::{Instrument, debug, debug_span};
 use uuid::Uuid;
 
-use super::ApiState;
 use super::answer::{ApiError, epoch_seconds, reply, respond};
 use super::dispatch::collect;
 use super::signature::Caller;
-use crate::gateway::recordings::{AppendError, ReadError};
+use super::{ApiState, Impatience};
+use crate::gateway::recordings::{AppendError, PATIENCE, ReadError};
 use crate::gateway::store::recordings::{Agreement, Listed, RecordingFilter};
 use crate::gateway::store::sessions::{Cursor, SessionStatus};
 use crate::protocol::wire::SessionId;
@@ -57,16 +57,20 @@ type QueryOf<Q> = Result<Query<Q>, QueryRejection>;
 async fn append(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    part: QueryOf<Part>,
+    RawQuery(part): RawQuery,
     request: Request,
 ) -> Response {
-    answer("upload", append_part(&state, id, part, request)).await
+    answer(
+        "upload",
+        append_part(&state, id, part.unwrap_or_default(), request),
+    )
+    .await
 }
 
 async fn append_part(
     state: &ApiState,
     id: String,
-    part: QueryOf<Part>,
+    part: String,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -80,7 +84,7 @@ async fn append_part(
             .with_status(StatusCode::FORBIDDEN));
         }
     };
-    let part = query(part)?;
+    let part = Part::decode(&part).map_err(|error| ApiError::validation(error.to_string()))?;
     let id = session_id(id)?;
     let appended = state.recordings.append(&node_id, id, part, body).await;
     let (status, progress) = match appended {
@@ -116,6 +120,7 @@ async fn read_cast(
     wanted: QueryOf<ReadQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let impatience = request.extensions().get::<Impatience>().cloned();
     let reader = reader(state, request).await?;
     let wanted = query(wanted)?;
     let id = session_id(id)?;
@@ -128,6 +133,9 @@ async fn read_cast(
     }
     let reading = state.recordings.read(&id, wanted.offset, wanted.follow);
     let reading = reading.await?;
+    if let Some(impatience) = impatience {
+        impatience.set(PATIENCE);
+    }
     let Progress {
         bytes, complete, ..
     } = reading.recording.progress;

@@ -207,6 +207,20 @@ impl Verifier {
     }
 }
 
+/// The key that a request says it was signed with for `service`, if what it says is complete and in its
+/// time. Nothing is believed yet.
+///
+/// # Errors
+/// [`SignatureError`].
+pub fn claimed_key(
+    service: &str,
+    parts: &Parts,
+    body: &[u8],
+    now: SystemTime,
+) -> Result<String, SignatureError> {
+    Ok(Claim::read(service, parts, body, now)?.access_key_id)
+}
+
 /// What a request says about its signer, complete and in its time, not yet believed.
 struct Claim {
     access_key_id: String,

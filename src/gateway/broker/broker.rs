@@ -1,6 +1,7 @@
 //! The broker as the API sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use serde_json::{Map, Value};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
-use super::commands::{Courier, Event, limit_of, mailbox};
+use super::commands::{self, Courier, DeliveryError, Event, limit_of, mailbox};
 use super::hub::Hub;
 use super::ledger::ledger;
 use super::session::Session;
@@ -22,7 +23,7 @@ use crate::gateway::store::sessions::{SessionLimits, SessionRecord, SessionStatu
 use crate::gateway::store::{Store, StoreError};
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::control::StartSession;
-use crate::protocol::wire::job::CommandId;
+use crate::protocol::wire::job::{CommandId, Job, JobAnswer};
 use crate::protocol::wire::session_document::SessionDocument;
 use crate::transport::Socket;
 
@@ -231,6 +232,59 @@ impl Broker {
         let event = Event::Cancel { command, nodes };
         self.hub.commands.tell(event).await;
         Ok(())
+    }
+
+    /// Waits up to `hold` for jobs for a node that has no control channel. They are not given out again
+    /// for `visibility`.
+    pub(in crate::gateway) async fn poll_jobs(
+        &self,
+        node_id: &str,
+        visibility: Duration,
+        hold: Duration,
+    ) -> Vec<Job> {
+        commands::poll_jobs(&self.hub, node_id, visibility, hold).await
+    }
+
+    /// A node has taken a message that its poll brought.
+    ///
+    /// # Errors
+    /// [`DeliveryError::NotYours`].
+    pub(in crate::gateway) async fn acknowledge_message(
+        &self,
+        node_id: &str,
+        message_id: &str,
+    ) -> Result<(), DeliveryError> {
+        commands::answer(&self.hub, node_id, message_id, JobAnswer::Successful).await
+    }
+
+    /// A node cannot handle a message that its poll brought.
+    ///
+    /// # Errors
+    /// [`DeliveryError::NotYours`].
+    pub(in crate::gateway) async fn fail_message(
+        &self,
+        node_id: &str,
+        message_id: &str,
+    ) -> Result<(), DeliveryError> {
+        commands::answer(&self.hub, node_id, message_id, JobAnswer::UnexpectedError).await
+    }
+
+    /// A node replies to a message that its poll brought.
+    ///
+    /// # Errors
+    /// [`DeliveryError`].
+    pub(in crate::gateway) async fn take_reply(
+        &self,
+        node_id: &str,
+        message_id: &str,
+        content: &str,
+    ) -> Result<(), DeliveryError> {
+        commands::take_reply(&self.hub, node_id, message_id, content).await
+    }
+
+    /// Where agents call.
+    pub(in crate::gateway) fn endpoint(&self) -> String {
+        self.hub.settings.endpoint()
     }
 
     /// Gives a client that lost its connection a new token; `None` if the session is over.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, error, info_span, warn};
 
-use super::commands::Mailbox;
+use super::commands::{Letterboxes, Mailbox};
 use super::ledger::{Ledger, Writer};
 use super::registry::Registry;
 use super::session::{Session, Verdict};
@@ -54,6 +54,8 @@ pub(super) struct Hub {
     pub(super) ledger: Ledger,
     /// Who delivers commands.
     pub(super) commands: Mailbox,
+    /// Jobs of nodes that poll for them.
+    pub(super) letterboxes: Letterboxes,
     pub(super) cancel: CancellationToken,
     sessions: Mutex<HashMap<SessionId, SessionHandle>>,
     tasks: TaskTracker,
@@ -74,6 +76,7 @@ impl Hub {
             settings,
             ledger,
             commands,
+            letterboxes: Letterboxes::default(),
             cancel,
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -37,6 +37,7 @@ mod worker;
 mod tests;
 
 pub use broker::{Broker, BrokerError, DataChannelError, SendRequest, StartRequest, Ticket};
+pub use commands::DeliveryError;
 pub use settings::{
     DEFAULT_AGENT_RECONNECT, DEFAULT_AGENT_RETURN, DEFAULT_GRACE, DEFAULT_START_DEADLINE,
     DEFAULT_TOKEN_LIFETIME, Settings,

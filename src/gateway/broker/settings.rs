@@ -46,6 +46,12 @@ impl Settings {
         }
     }
 
+    /// Where agents call.
+    pub(super) fn endpoint(&self) -> String {
+        let url = self.public_url.as_str().trim_end_matches('/');
+        url.replacen("ws", "http", 1)
+    }
+
     /// The URL of a session's data channel.
     pub(super) fn stream_url(&self, session: &str) -> String {
         let base = self.public_url.as_str().trim_end_matches('/');

@@ -3,5 +3,6 @@
 mod commands;
 mod lifecycle;
 mod limits;
+mod polls;
 mod relaying;
 mod stand_in;

@@ -25,6 +25,7 @@ pub(super) async fn run(hub: &Hub) {
             _ = ticks.tick() => {
                 hub.tokens.sweep(Instant::now());
                 hub.registry.sweep();
+                hub.letterboxes.sweep(Instant::now());
             }
             _ = history.tick() => {
                 forget_old_sessions(hub).await;

@@ -95,9 +95,14 @@ impl Folder {
         }
     }
 
-    /// Bytes that the folder's disk has left for us; `None` if it does not say.
+    /// Bytes that the folder's disk has left for us; `None` if it does not say. Before the first part
+    /// there is no folder, but the one that it will be in.
     pub(super) fn free(&self) -> Option<u64> {
-        let status = statvfs(&self.path).ok()?;
+        let status = statvfs(&self.path).or_else(|error| match self.path.parent() {
+            Some(parent) => statvfs(parent),
+            None => Err(error),
+        });
+        let status = status.ok()?;
         Some(
             status
                 .blocks_available()

@@ -25,7 +25,7 @@ mod sweep;
 
 pub use append::AppendError;
 pub use folder::{Folder, read_at};
-pub use reading::{ReadError, Reading, is_over};
+pub use reading::{PATIENCE, ReadError, Reading, is_over};
 pub use recordings::Recordings;
 pub use settings::{DEFAULT_LIMIT, DEFAULT_QUOTA, DEFAULT_RETENTION, Settings};
 

@@ -23,7 +23,7 @@ const CHUNK: usize = 64 << 10;
 /// Chunks that may wait for the reader.
 const QUEUE: usize = 2;
 /// How long a reader may take for one chunk; with 64 KiB that is less than any line carries.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a follower looks whether the session is over without a last part.
 const LOOK: Duration = Duration::from_secs(15);
 /// A recording of a session that is over grows no more if it did not for this long. If it does all

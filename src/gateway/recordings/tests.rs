@@ -49,6 +49,17 @@ async fn recordings_are_deleted_when_they_are_too_old_but_not_those_of_running_s
 }
 
 #[tokio::test]
+async fn recording_of_before_the_clock_stepped_back_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let recordings = recordings(Settings::new(folder.path()), &["a"]).await;
+    append(&recordings, "a", true).await.unwrap();
+
+    recordings.sweep_at(SystemTime::now() - 100 * DAY, 0).await;
+
+    assert!(folder.path().join("a.cast").exists());
+}
+
+#[tokio::test]
 async fn folder_that_cannot_be_made_is_an_error_and_nothing_counts_as_stored() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");

@@ -1,3 +1,4 @@
+use std::io;
 use std::net::Ipv4Addr;
 
 use axum::routing::get;
@@ -5,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::gateway::api::Impatience;
 
 struct Fixture {
     address: SocketAddr,
@@ -153,4 +155,21 @@ async fn request_that_never_ends_does_not_hold_up_the_shutdown() {
     fixture.cancel.cancel();
 
     fixture.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn answer_may_say_that_a_peer_which_takes_nothing_is_cut_off() {
+    let endless = |Extension(impatience): Extension<Impatience>| async move {
+        impatience.set(Duration::from_millis(50));
+        let piece = bytes::Bytes::from(vec![b'x'; 64 << 10]);
+        let pieces = futures_util::stream::repeat_with(move || io::Result::Ok(piece.clone()));
+        axum::body::Body::from_stream(pieces)
+    };
+    let fixture = plain_server(1, Router::new().route("/", get(endless))).await;
+
+    let _stalled = get_slash(fixture.address).await;
+
+    // Its place is free again, though it never went.
+    let mut second = get_slash(fixture.address).await;
+    assert!(read_until(&mut second, "x").await.contains('x'));
 }

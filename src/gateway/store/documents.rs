@@ -8,6 +8,8 @@ mod write;
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use super::activations::Tag;
 
 pub(super) const SCHEMA: &str = "
@@ -38,6 +40,11 @@ CREATE UNIQUE INDEX document_version_names ON document_versions (name, version_n
     WHERE version_name IS NOT NULL;
 ";
 
+/// What packages need beside.
+pub(super) const ATTACHMENTS_SCHEMA: &str = "
+ALTER TABLE document_versions ADD COLUMN attachments TEXT NOT NULL DEFAULT '[]';
+";
+
 /// Documents that one gateway holds; AWS's limit for an account.
 pub const DOCUMENT_LIMIT: usize = 500;
 /// Versions of one document; AWS's limit.
@@ -66,6 +73,21 @@ pub struct NewVersion {
     pub hash: String,
     /// Who wrote it, an ARN.
     pub author: String,
+    /// The files of a package.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A file that belongs to a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its content, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Its length; 0 if nobody knows.
+    pub size: u64,
+    /// Where it is; none if the gateway has it.
+    pub url: Option<String>,
 }
 
 /// What a document is made of.

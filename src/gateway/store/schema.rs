@@ -26,6 +26,7 @@ const MIGRATIONS: &[&[&str]] = &[
     ],
     &[recordings::SCHEMA, access::AUDITOR_SCHEMA],
     &[commands::SCHEMA, parameters::SCHEMA],
+    &[documents::ATTACHMENTS_SCHEMA],
 ];
 
 /// Brings `connection` to the newest schema.

@@ -331,29 +331,23 @@ async fn documents_are_listed_with_those_of_amazon_by_filters_and_pages() {
     }
     let mut sorted = names.clone();
     sorted.sort();
-    assert_eq!((names.len(), &names), (15, &sorted));
+    let amazon = filtered("Owner", &["Amazon"]).await.len();
+    assert_eq!((names.len(), &names), (amazon + 3, &sorted));
 
     assert_eq!(filtered("Name", &["Alph"]).await, ["Alpha", "Alphabet"]);
     assert_eq!(
         filtered("Owner", &["Self"]).await,
         ["Alpha", "Alphabet", "Zulu"]
     );
-    assert_eq!(filtered("Owner", &["Amazon"]).await.len(), 12);
     assert_eq!(filtered("Owner", &["ThirdParty"]).await.len(), 0);
     assert_eq!(
         filtered("tag:of", &["Zulu", "Alpha"]).await,
         ["Alpha", "Zulu"]
     );
-    assert_eq!(
-        filtered("DocumentType", &["Command"]).await,
-        [
-            "AWS-RunDocument",
-            "AWS-RunPowerShellScript",
-            "AWS-RunRemoteScript",
-            "AWS-RunShellScript"
-        ]
-    );
-    assert_eq!(filtered("PlatformTypes", &["Linux"]).await.len(), 15);
+    let commands = filtered("DocumentType", &["Command"]).await;
+    assert!(commands.contains(&"AWS-RunShellScript".to_owned()));
+    assert!(commands.iter().all(|name| name.starts_with("AWS-")));
+    assert_eq!(filtered("PlatformTypes", &["Linux"]).await, names);
     assert_eq!(
         filtered("SearchKeyword", &["ssh"]).await,
         ["AWS-StartSSHSession"]

@@ -3,6 +3,8 @@
 mod agents;
 mod caller;
 mod documents;
+mod mds;
+mod packages;
 mod people;
 mod recordings;
 

@@ -215,6 +215,12 @@ pub struct AdditionalInfo {
     pub run_id: String,
     /// How many of the steps that are over have which status. `null` before the first.
     pub runtime_status_counts: Option<BTreeMap<String, u64>>,
+    /// Whether the control channel is open; only replies over the message delivery service say so.
+    #[serde(
+        rename = "ableToOpenMGSConnection",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub able_to_open_mgs_connection: Option<bool>,
 }
 
 /// The agent, as replies name it.

@@ -38,6 +38,8 @@ pub const PROBLEMS: usize = 8;
 pub enum Request {
     /// How the agent is.
     Status,
+    /// Look for commands that were left on this host.
+    TakeLocalCommands,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
@@ -49,6 +51,8 @@ pub enum Request {
 pub enum Answer {
     /// How it is.
     Status(Box<AgentStatus>),
+    /// It is done, or about to be.
+    Done,
     /// It does not answer that.
     Refused {
         /// Why.
@@ -276,6 +280,9 @@ mod tests {
 
         assert_eq!(Request::Status.encode(), request);
         assert_eq!(Request::decode(request), Ok(Request::Status));
+        let take = br#"{"request":"take-local-commands"}"#;
+        assert_eq!(Request::TakeLocalCommands.encode(), take);
+        assert_eq!(Answer::Done.encode(), br#"{"answer":"done"}"#);
         let answer = Answer::decode(STATUS.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(answer.encode()).unwrap(), STATUS);
     }

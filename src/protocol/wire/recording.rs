@@ -28,7 +28,7 @@ use super::codec::to_json;
 pub const PART_LIMIT: usize = 1 << 20;
 
 /// Where a part belongs: the query of the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// Bytes of the cast before the part.
     pub offset: u64,
@@ -36,8 +36,52 @@ pub struct Part {
     /// the gateway keeps for it.
     pub entries: u64,
     /// The session ended, and this is the last part.
-    #[serde(default)]
     pub complete: bool,
+}
+
+/// A query does not say where a part belongs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PartError {
+    /// A member is missing.
+    #[error("the query has no {0}")]
+    Missing(&'static str),
+    /// A member is there more than once.
+    #[error("the query has {0} twice")]
+    Repeated(&'static str),
+    /// A member has a value that it cannot have.
+    #[error("{0} has the value {1:?}")]
+    Invalid(&'static str, String),
+}
+
+impl Part {
+    /// Reads a query. Members that it does not know are left alone.
+    ///
+    /// # Errors
+    /// [`PartError`].
+    pub fn decode(query: &str) -> Result<Self, PartError> {
+        let member = |name| {
+            let mut values = url::form_urlencoded::parse(query.as_bytes())
+                .filter_map(|(key, value)| (key == name).then(|| value.into_owned()));
+            let value = values.next();
+            match values.next() {
+                Some(_) => Err(PartError::Repeated(name)),
+                None => Ok(value),
+            }
+        };
+        let number = |name| {
+            let text = member(name)?.ok_or(PartError::Missing(name))?;
+            text.parse().map_err(|_| PartError::Invalid(name, text))
+        };
+        Ok(Self {
+            offset: number("offset")?,
+            entries: number("entries")?,
+            complete: match member("complete")?.as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(other) => return Err(PartError::Invalid("complete", other.to_owned())),
+            },
+        })
+    }
 }
 
 impl fmt::Display for Part {
@@ -92,6 +136,31 @@ mod tests {
 
         assert_eq!(part.to_string(), "offset=10&entries=2");
         assert_eq!(last.to_string(), "offset=10&entries=2&complete=true");
+        for part in [part, last] {
+            assert_eq!(Part::decode(&part.to_string()), Ok(part));
+        }
+    }
+
+    #[test]
+    fn query_that_leaves_a_doubt_is_refused() {
+        let invalid = |name, text: &str| PartError::Invalid(name, text.to_owned());
+        for (query, error) in [
+            ("", PartError::Missing("offset")),
+            ("offset=1", PartError::Missing("entries")),
+            ("offset=1&entries=2&offset=1", PartError::Repeated("offset")),
+            ("offset=-1&entries=2", invalid("offset", "-1")),
+            (
+                "offset=18446744073709551616&entries=2",
+                invalid("offset", "18446744073709551616"),
+            ),
+            (
+                "offset=1&entries=2&complete=yes",
+                invalid("complete", "yes"),
+            ),
+        ] {
+            assert_eq!(Part::decode(query), Err(error), "{query}");
+        }
+        assert!(Part::decode("offset=%31&entries=2&later=x").is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::session::Person;
 
 const KEYS: usize = 3000;
 /// Puts every byte out again, one by one.
-const ECHO: [&str; 3] = ["sh", "-c", "stty raw -echo; echo ready; exec cat"];
+pub const ECHO: [&str; 3] = ["sh", "-c", "stty raw -echo; echo ready; exec cat"];
 
 pub async fn measure(report: &mut Report) {
     report.heading("echo of a key");
@@ -52,7 +52,7 @@ pub async fn measure(report: &mut Report) {
 }
 
 /// Types keys, each after the one before came back.
-async fn type_keys(person: &mut Person, keys: usize) -> Vec<Duration> {
+pub async fn type_keys(person: &mut Person, keys: usize) -> Vec<Duration> {
     let mut took = Vec::with_capacity(keys);
     for _ in 0..keys {
         let began = Instant::now();

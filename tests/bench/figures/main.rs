@@ -13,6 +13,8 @@
 )]
 
 mod agent;
+mod bucket;
+mod commands;
 mod echo;
 mod many;
 mod output;
@@ -25,8 +27,10 @@ mod ports;
 #[path = "../../e2e/programs.rs"]
 mod programs;
 mod prompt;
+mod recording;
 mod report;
 mod session;
+mod stand_ins;
 
 use std::process::ExitCode;
 
@@ -60,8 +64,14 @@ fn main() -> ExitCode {
         if "output".contains(&filter) {
             output::measure(&mut report).await;
         }
+        if "recording".contains(&filter) {
+            recording::measure(&mut report).await;
+        }
         if "ports".contains(&filter) {
             ports::measure(&mut report).await;
+        }
+        if "commands".contains(&filter) {
+            commands::measure(&mut report).await;
         }
         if "many".contains(&filter) {
             many::measure(&mut report).await;

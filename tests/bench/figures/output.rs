@@ -102,7 +102,7 @@ impl Best {
 }
 
 /// A file of log lines.
-fn lines(folder: &Path) -> PathBuf {
+pub fn lines(folder: &Path) -> PathBuf {
     let path = folder.join("lines");
     let mut text = Vec::with_capacity(FILE + 200);
     let mut number = 0_u64;

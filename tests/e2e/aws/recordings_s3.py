@@ -88,6 +88,22 @@ def record_survives_the_death_of_the_agent_once(world, aws):
         check(len(re.findall(rb"Script started", text)) == 1, "one first line")
 
 
+def what_a_person_deletes_before_they_kill_the_agent_stays_in_the_bucket(world, aws):
+    with Bucket(world) as bucket:
+        terminal = start_cli_shell(world, aws)
+        key = session_of(terminal) + ".log"
+        terminal.run("echo evi''dence", rb"evidence\r\n")
+        eventually("it is shown", lambda: b"evidence" in (bucket.text(key) or b""))
+        log, spool = world.path("agent-log"), world.path("agent/spool")
+        # The agent is the parent of the shell.
+        terminal.send(f"rm -rf {log} {spool}; rm -rf {spool}; kill -9 $PPID\r".encode())
+        world.agent.wait()
+        terminal.wait()
+        check(b"evidence" in bucket.text(key), "what was there stays there")
+        world.start_agent_again()
+        check(b"evidence" in bucket.text(key), "the next run does not take it back")
+
+
 def unencrypted_bucket_refuses_the_session(world, aws):
     with Bucket(world, encrypted=True) as bucket:
         bucket.s3.delete_bucket_encryption(Bucket=bucket.name)

@@ -114,6 +114,14 @@ def killed_agent_ends_the_cli_within_ten_seconds(world, aws):
     world.start_agent_again()
 
 
+def folder_that_cannot_be_made_refuses_the_session_where_files_have_to_be(world, *clients):
+    with world.transcript(Directory="/dev/full/sessions", Policy="fail-closed"):
+        for aws in clients:
+            terminal = world.terminal(world.session(aws))
+            terminal.expect(rb"has to be recorded in /dev/full/sessions, which does not take it")
+            terminal.wait()
+
+
 def start_cli_shell(world, aws, **size):
     before = set(recordings(world))
     terminal = world.terminal(world.session(aws), **size)

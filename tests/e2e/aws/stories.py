@@ -12,9 +12,12 @@ import sys
 import threading
 
 import commands
+import deliveries
 import documents
 import encryption
+import packages
 import ports
+import recordings_casts
 import recordings_logs
 import recordings_s3
 import remote_content
@@ -47,6 +50,15 @@ API = [
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,
+    packages.packages_are_documents_with_attachments,
+    packages.package_is_installed_upgraded_and_uninstalled,
+    packages.package_is_updated_in_place,
+    packages.failing_install_is_rolled_back,
+    packages.package_that_is_not_what_its_manifest_says_is_not_unpacked,
+    packages.install_survives_the_death_of_the_agent_once,
+    packages.cancelled_install_ends_with_its_script,
+    packages.docker_is_asked_by_its_arguments,
+    packages.plugins_that_cannot_do_it_say_why,
     remote_content.remote_script_comes_from_s3,
     remote_content.large_content_from_s3_is_whole,
     remote_content.remote_script_comes_from_git,
@@ -54,6 +66,10 @@ API = [
     remote_content.documents_run_documents,
     remote_content.commands_with_content_survive_the_death_of_the_agent_once,
     remote_content.cancelled_command_ends_the_documents_within_it,
+    deliveries.commands_are_polled_for_where_the_message_gateway_cannot_be_reached,
+    deliveries.polled_commands_survive_the_deaths_of_agent_and_gateway_once,
+    deliveries.commands_change_ways_and_run_once,
+    deliveries.commands_are_left_on_the_host,
 ]
 # Told once for each version of the AWS CLI.
 CLI = [
@@ -67,6 +83,7 @@ CLI = [
     commands.output_of_a_command_is_any_bytes,
     commands.refused_starts_have_awss_error_codes,
     run_commands.cli_sends_waits_and_reads,
+    packages.cli_configures_packages,
     remote_content.cli_runs_remote_scripts_and_documents,
     ports.port_carries_many_connections_with_their_half_close,
     ports.refused_connection_is_told_and_the_session_stays,
@@ -79,6 +96,8 @@ CLI = [
     shells.cli_paste_of_a_megabyte_loses_nothing,
     shells.cli_recording_replays_byte_for_byte,
     shells.cli_leaves_with_tilde_dot,
+    recordings_casts.recording_of_vim_replays_byte_for_byte,
+    recordings_casts.recording_of_top_replays_byte_for_byte,
     shells.vim_in_tmux_draws_and_follows_the_size,
     recordings_s3.record_of_a_shell_is_at_the_key_with_the_headers_of_the_reference,
     recordings_s3.record_is_in_the_bucket_while_the_session_runs,
@@ -92,6 +111,7 @@ CLI = [
     recordings_logs.streamed_records_survive_the_death_of_the_agent_once,
     recordings_logs.unencrypted_group_refuses_the_session,
     recordings_logs.missing_group_holds_up_no_session,
+    recordings_s3.what_a_person_deletes_before_they_kill_the_agent_stays_in_the_bucket,
     shells.killed_agent_ends_the_cli_within_ten_seconds,
 ]
 # Told once with all of them, in a world of its own beside the others.
@@ -99,6 +119,9 @@ TOGETHER = [
     sessions.idle_and_old_sessions_end_with_a_reason,
     recordings_s3.missing_bucket_refuses_the_session_where_records_have_to_be,
     recordings_logs.missing_group_refuses_the_session_where_records_have_to_be,
+    recordings_casts.cast_is_beside_the_text_in_the_bucket,
+    recordings_casts.long_cast_is_whole_after_the_death_of_the_agent,
+    shells.folder_that_cannot_be_made_refuses_the_session_where_files_have_to_be,
 ]
 
 

@@ -41,7 +41,7 @@ class World:
                                  check=True, capture_output=True)
         key = json.loads(created.stdout)
         self.environment = {
-            "PATH": self.programs + ":" + os.environ["PATH"],
+            "PATH": ":".join([self.programs, self.path("stand-ins"), os.environ["PATH"]]),
             "HOME": self.root,
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
@@ -101,22 +101,39 @@ class World:
     def start_agent_again(self):
         """Starts the agent once more as it is registered, after it ended."""
         self.agent = self.spawn(["ssm-agent", *self.agent_arguments])
+        self.await_agent()
+
+    def await_agent(self):
         eventually("the agent is connected",
                    lambda: self.ssm.get_connection_status(Target=self.node)["Status"] == "connected")
 
     @contextlib.contextmanager
     def transcript(self, **sinks):
-        """Within the block, the agent runs with these settings of its sinks beside its own."""
+        """Within the block, the agent runs with these settings of its records and their sinks beside its own."""
         with open(self.path("agent.json")) as file:
             before = file.read()
         config = json.loads(before)
         for sink, settings in sinks.items():
-            config["SsmAgent"]["Transcript"].setdefault(sink, {}).update(settings)
+            transcript = config["SsmAgent"]["Transcript"]
+            transcript[sink] = {**transcript.get(sink, {}), **settings} if isinstance(settings, dict) else settings
         try:
             self.restart_agent(json.dumps(config))
             yield
         finally:
             self.restart_agent(before)
+
+    @contextlib.contextmanager
+    def stand_in(self, name, text):
+        """Within the block, a program of this name is on the path of the agent."""
+        path = os.path.join(self.path("stand-ins"), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chmod(path, 0o755)
+        try:
+            yield
+        finally:
+            os.remove(path)
 
     def restart_agent(self, config):
         self.agent.kill()

@@ -1,7 +1,7 @@
 //! Does what a login plan says: becomes the user and executes the shell.
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt;
@@ -13,10 +13,15 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fchmod, umask};
 use nix::unistd::{
     Uid, fchown, geteuid, getpid, getsid, initgroups, seteuid, setresgid, setresuid, setsid,
+    ttyname,
 };
 
 use super::admission::{Purpose, Refusal, admit};
+use super::attend::leave_behind;
+use super::detach::Report;
+use super::pam::{Login, PamError};
 use super::plan::{Plan, plan};
+use super::presence::Presence;
 use super::request::Request;
 use crate::agent::host::users::{Account, UserError};
 use crate::agent::host::{control_group, sys};
@@ -40,6 +45,12 @@ pub enum LoginError {
     /// The account cannot run sessions.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The host's PAM lets nobody in, or not this account.
+    #[error(transparent)]
+    Pam(#[from] PamError),
+    /// Nobody could end what PAM had begun.
+    #[error("cannot make a process that ends the login")]
+    Attend(#[source] io::Error),
     /// Only root can become somebody else.
     #[error("cannot become user {user}: the agent does not run as root")]
     NotRoot {
@@ -83,6 +94,8 @@ impl LoginError {
         match self {
             Self::User(_)
             | Self::Refused(_)
+            | Self::Pam(_)
+            | Self::Attend(_)
             | Self::NotRoot { .. }
             | Self::Session(_)
             | Self::Become { .. }
@@ -93,16 +106,18 @@ impl LoginError {
     }
 }
 
-/// Logs in; returns only on failure.
-pub(super) fn run(request: &Request) -> LoginError {
-    match prepare(request) {
+/// Logs in; returns only on failure, which `report`, if it is still there, is to be told.
+pub(super) fn run(request: &Request, report: &mut Option<Report>) -> LoginError {
+    match prepare(request, report) {
         Ok(plan) => execute(plan),
         Err(error) => error,
     }
 }
 
-fn prepare(request: &Request) -> Result<Plan, LoginError> {
-    enter_group(request.control_group.as_deref());
+fn prepare(request: &Request, report: &mut Option<Report>) -> Result<Plan, LoginError> {
+    if request.pam_service.is_none() {
+        enter_group(request.control_group.as_deref());
+    }
     begin_session().map_err(LoginError::Session)?;
     let account = match &request.user {
         Some(name) => Account::named(name)?,
@@ -117,7 +132,14 @@ fn prepare(request: &Request) -> Result<Plan, LoginError> {
     admit(&account, purpose)?;
     let mut plan = plan(&account, &request.command, session_id, language);
     shed_the_agent(request.open_files);
-    if account.uid != geteuid() {
+    let is_switch = account.uid != geteuid();
+    if is_switch {
+        grant(&account)?;
+    }
+    if let Some(service) = &request.pam_service {
+        plan.add(log_in(service, request, &account, report)?);
+    }
+    if is_switch {
         become_user(&account)?;
     }
     if let Err(error) = env::set_current_dir(&account.home) {
@@ -125,7 +147,39 @@ fn prepare(request: &Request) -> Result<Plan, LoginError> {
         eprintln!("warning: cannot enter the home folder {home} ({error}), starting in /");
         plan.set_home("/");
     }
+    // What PAM's modules have left open, too.
+    if let Err(error) = sys::close_others_on_exec() {
+        warn("the open descriptors", &error);
+    }
+    if let Err(error) = sys::default_signals() {
+        warn("the signals", &error);
+    }
     Ok(plan)
+}
+
+/// Logs in by the rules of a service of the host's PAM, and goes on in a process of its own; this one
+/// ends the login when that has ended. Gives the variables that PAM has for the user.
+fn log_in(
+    service: &str,
+    request: &Request,
+    account: &Account,
+    report: &mut Option<Report>,
+) -> Result<Vec<(OsString, OsString)>, LoginError> {
+    let terminal = ttyname(io::stdin()).ok();
+    let has_terminal = terminal.is_some();
+    let login = Login::begin(service, &account.name, terminal.as_deref(), |text| {
+        // The output of a command is nobody's but the command's.
+        if has_terminal {
+            eprintln!("{text}");
+        }
+    })?;
+    let environment = login.environment();
+    let id = request.session_id.as_deref();
+    let begin = |terminal: PathBuf| Presence::begin(&terminal, &account.name, account.uid, id);
+    let presence = terminal.and_then(begin);
+    leave_behind(login, presence, report).map_err(LoginError::Attend)?;
+    enter_group(request.control_group.as_deref());
+    Ok(environment)
 }
 
 /// Enters the session's control group before there is any other process of it. A host in trouble is
@@ -155,24 +209,24 @@ fn begin_session() -> io::Result<()> {
 /// Takes off what an agent has and a shell must not have. None of it is worth refusing a login, and
 /// a host in trouble is when a login is needed most.
 fn shed_the_agent(open_files: Option<u64>) {
-    let warn = |what: &str, error: io::Error| eprintln!("warning: cannot reset {what}: {error}");
     if let Some(soft) = open_files {
         let reset = getrlimit(Resource::RLIMIT_NOFILE)
             .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard));
         if let Err(error) = reset {
-            warn("the limit of open files", error.into());
+            warn("the limit of open files", &error.into());
         }
     }
     if let Err(error) = sys::default_signals() {
-        warn("the signals", error);
-    }
-    if let Err(error) = sys::close_others_on_exec() {
-        warn("the open descriptors", error);
+        warn("the signals", &error);
     }
     if let Err(error) = forget_oom_protection() {
-        warn("the protection from the OOM killer", error);
+        warn("the protection from the OOM killer", &error);
     }
     umask(FILE_MODE_MASK);
+}
+
+fn warn(what: &str, error: &io::Error) {
+    eprintln!("warning: cannot reset {what}: {error}");
 }
 
 /// The agent may be protected from the OOM killer; what people start in a session must not be.
@@ -185,30 +239,34 @@ fn forget_oom_protection() -> io::Result<()> {
     Ok(())
 }
 
-fn become_user(account: &Account) -> Result<(), LoginError> {
-    let user = || account.name.clone();
+/// Gives the user what only root can give: the terminal, and the groups.
+fn grant(account: &Account) -> Result<(), LoginError> {
     if !geteuid().is_root() {
-        return Err(LoginError::NotRoot { user: user() });
+        let user = account.name.clone();
+        return Err(LoginError::NotRoot { user });
     }
-    let step = |step: &'static str| {
-        move |source: Errno| LoginError::Become {
-            user: account.name.clone(),
-            step,
-            source,
-        }
-    };
-    own_terminal(account).map_err(step("taking the terminal"))?;
-    let name =
-        CString::new(account.name.as_str()).map_err(|_| UserError::Unknown { name: user() })?;
-    initgroups(&name, account.gid).map_err(step("setting the groups"))?;
+    own_terminal(account).map_err(failed(account, "taking the terminal"))?;
+    let name = CString::new(account.name.as_str()).map_err(|_| UserError::Unknown {
+        name: account.name.clone(),
+    })?;
+    initgroups(&name, account.gid).map_err(failed(account, "setting the groups"))
+}
+
+fn become_user(account: &Account) -> Result<(), LoginError> {
     let (uid, gid) = (account.uid, account.gid);
-    setresgid(gid, gid, gid).map_err(step("setting the primary group"))?;
-    setresuid(uid, uid, uid).map_err(step("setting the user"))?;
+    setresgid(gid, gid, gid).map_err(failed(account, "setting the primary group"))?;
+    setresuid(uid, uid, uid).map_err(failed(account, "setting the user"))?;
     let regained = !uid.is_root() && seteuid(Uid::from_raw(0)).is_ok();
     if regained {
-        return Err(LoginError::Regained { user: user() });
+        let user = account.name.clone();
+        return Err(LoginError::Regained { user });
     }
     Ok(())
+}
+
+fn failed(account: &Account, step: &'static str) -> impl FnOnce(Errno) -> LoginError {
+    let user = account.name.clone();
+    move |source| LoginError::Become { user, step, source }
 }
 
 /// Programs such as tmux and gpg open the terminal by its name, so it has to be the user's.

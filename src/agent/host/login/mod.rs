@@ -2,18 +2,23 @@
 //!
 //! ```text
 //! agent --spawn on a terminal--> PROGRAM login [--user U] … --exec--> -bash
+//!                                       with --pam-service: --fork--> itself --exec--> -bash
 //! ```
 //!
 //! Everything that must happen between fork and exec happens here instead, in an ordinary
 //! single-threaded process: session, controlling terminal, signals, limits, owner of the terminal,
 //! groups, user, folder, environment. `request` is what the agent asks for, `admission` says who may
 //! log in, `plan` decides without touching anything, `enter` does it; without a terminal, `detach`
-//! comes first.
+//! comes first. Where the host's rules for logins shall hold (`pam`), this process stays beside the
+//! user's until the end (`attend`), and people at a terminal are written down (`presence`).
 
 mod admission;
+mod attend;
 mod detach;
 mod enter;
+mod pam;
 mod plan;
+mod presence;
 mod request;
 
 use std::error::Error;
@@ -22,6 +27,7 @@ use std::process::ExitCode;
 
 pub use admission::{Purpose, Refusal, admit};
 pub use enter::LoginError;
+pub use pam::PamError;
 pub use request::{Request, RequestError};
 
 use crate::runtime::exit;
@@ -43,14 +49,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    let report = match request.detached.then(detach).transpose() {
+    let mut report = match request.detached.then(detach).transpose() {
         Ok(report) => report,
         Err(error) => {
             eprintln!("error: cannot give the standard input away: {error}");
             return ExitCode::from(exit::FAILURE);
         }
     };
-    let error = enter::run(&request);
+    let error = enter::run(&request, &mut report);
     tell(&error, report);
     ExitCode::from(error.exit_code())
 }

@@ -17,6 +17,8 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const USER_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 /// Tells the processes of a session which session they belong to.
 const SESSION_ID_VARIABLE: &str = "SSM_SESSION_ID";
+/// What nobody else sets.
+const OURS: [&str; 4] = ["TERM", "USER", "LOGNAME", SESSION_ID_VARIABLE];
 
 /// What to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +30,29 @@ pub(super) struct Plan {
     /// Further arguments.
     pub(super) args: Vec<OsString>,
     /// The whole environment.
-    pub(super) environment: Vec<(&'static str, OsString)>,
+    pub(super) environment: Vec<(OsString, OsString)>,
 }
 
 impl Plan {
     /// Names another home folder, where the account's cannot be entered.
     pub(super) fn set_home(&mut self, home: &str) {
         for (name, value) in &mut self.environment {
-            if *name == "HOME" {
+            if *name == *"HOME" {
                 *value = home.into();
+            }
+        }
+    }
+
+    /// Adds the variables that the host has for the user, in place of ours where it has another value. What
+    /// the terminal is, who is logged in and which session it is, it cannot know better.
+    pub(super) fn add(&mut self, variables: Vec<(OsString, OsString)>) {
+        for (name, value) in variables {
+            if OURS.iter().any(|ours| name == **ours) {
+                continue;
+            }
+            match self.environment.iter_mut().find(|(own, _)| *own == name) {
+                Some((_, own)) => *own = value,
+                None => self.environment.push((name, value)),
             }
         }
     }
@@ -50,7 +66,7 @@ pub(super) fn plan(
     language: Option<OsString>,
 ) -> Plan {
     let shell = login_shell(account);
-    let mut environment = vec![
+    let mut environment: Vec<(&str, OsString)> = vec![
         ("TERM", TERMINAL.into()),
         ("LANG", language.unwrap_or_else(|| DEFAULT_LANGUAGE.into())),
         ("PATH", search_path(account).into()),
@@ -62,6 +78,10 @@ pub(super) fn plan(
     if let Some(id) = session_id {
         environment.push((SESSION_ID_VARIABLE, id.into()));
     }
+    let environment = environment
+        .into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect();
     match command {
         [program, args @ ..] => Plan {
             program: program.into(),
@@ -130,7 +150,7 @@ mod tests {
         let environment: Vec<_> = plan
             .environment
             .iter()
-            .map(|(name, value)| format!("{name}={}", value.display()))
+            .map(|(name, value)| format!("{}={}", name.display(), value.display()))
             .collect();
         assert_eq!(
             environment,
@@ -151,7 +171,37 @@ mod tests {
     fn language_of_the_agent_is_kept() {
         let plan = plan(&account(""), &[], None, Some("de_DE.UTF-8".into()));
 
-        assert!(plan.environment.contains(&("LANG", "de_DE.UTF-8".into())));
+        assert!(
+            plan.environment
+                .contains(&("LANG".into(), "de_DE.UTF-8".into()))
+        );
+    }
+
+    #[test]
+    fn variables_of_the_host_go_before_ours_but_not_who_it_is() {
+        let mut plan = plan(&account("/bin/sh"), &[], Some("alice-1"), None);
+        let before = plan.environment.len();
+
+        plan.add(
+            [
+                ("PATH", "/opt/bin"),
+                ("USER", "root"),
+                ("TERM", "dumb"),
+                ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ]
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec(),
+        );
+
+        let value = |name: &str| {
+            let found = plan.environment.iter().find(|(own, _)| *own == *name);
+            found.map(|(_, value)| value.to_str().unwrap())
+        };
+        assert_eq!(value("PATH"), Some("/opt/bin"));
+        assert_eq!(value("USER"), Some("bob"));
+        assert_eq!(value("TERM"), Some(TERMINAL));
+        assert_eq!(value("XDG_RUNTIME_DIR"), Some("/run/user/1"));
+        assert_eq!(plan.environment.len(), before + 1);
     }
 
     #[test]
@@ -174,7 +224,10 @@ mod tests {
 
         let plan = plan(&root, &[], None, None);
 
-        assert!(plan.environment.contains(&("PATH", ROOT_PATH.into())));
+        assert!(
+            plan.environment
+                .contains(&("PATH".into(), ROOT_PATH.into()))
+        );
     }
 
     fn account(shell: &str) -> Account {

@@ -1,6 +1,7 @@
 //! The command line of the login step, written by the agent and read by the step.
 //!
-//! `[--user NAME] [--session-id ID] [--open-files N] [--control-group DIR] [--detached] [-- COMMAND ARGS…]`
+//! `[--user NAME] [--session-id ID] [--open-files N] [--control-group DIR] [--pam-service NAME] [--detached]
+//! [-- COMMAND ARGS…]`
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ const USER: &str = "--user";
 const SESSION_ID: &str = "--session-id";
 const OPEN_FILES: &str = "--open-files";
 const CONTROL_GROUP: &str = "--control-group";
+const PAM_SERVICE: &str = "--pam-service";
 const DETACHED: &str = "--detached";
 const END_OF_OPTIONS: &str = "--";
 
@@ -23,6 +25,8 @@ pub struct Request {
     pub open_files: Option<u64>,
     /// Folder of the control group to enter.
     pub control_group: Option<PathBuf>,
+    /// The service of the host's PAM by whose rules to log in, if by any.
+    pub pam_service: Option<String>,
     /// There is no terminal: the command gets no input, and a failure is told on standard input, which
     /// the agent reads.
     pub detached: bool,
@@ -66,6 +70,7 @@ impl Request {
             CONTROL_GROUP,
             self.control_group.as_ref().map(OsString::from),
         );
+        option(PAM_SERVICE, self.pam_service.as_ref().map(OsString::from));
         if self.detached {
             args.push(DETACHED.into());
         }
@@ -91,6 +96,7 @@ impl Request {
                 Some(CONTROL_GROUP) => {
                     request.control_group = Some(text(CONTROL_GROUP, args.next())?.into());
                 }
+                Some(PAM_SERVICE) => request.pam_service = Some(text(PAM_SERVICE, args.next())?),
                 Some(DETACHED) => request.detached = true,
                 Some(END_OF_OPTIONS) => request.command = args.by_ref().collect(),
                 _ => return Err(RequestError::Unexpected { argument }),
@@ -126,6 +132,7 @@ mod tests {
             session_id: Some("alice-0123".into()),
             open_files: Some(1024),
             control_group: Some("/sys/fs/cgroup/a".into()),
+            pam_service: Some("ssm-agent".into()),
             detached: true,
             command: vec!["ls".into(), "--".into(), "-l".into(), "--user".into()],
         };

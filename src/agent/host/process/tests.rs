@@ -83,6 +83,39 @@ async fn job_that_ignores_the_hang_up_is_killed_after_the_grace() {
 }
 
 #[tokio::test]
+async fn who_attends_a_login_is_left_the_time_to_end_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display();
+    let (pty, processes) = sh(&format!(
+        "trap '' HUP; (echo ready; exec sleep 1000); sleep 0.1; echo ended > {path}"
+    ));
+    let processes = processes.attended(true);
+    wait_for(&pty, "ready").await;
+    let session = processes.leader();
+
+    drop(pty);
+    processes.end(GRACE).await;
+
+    assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "ended\n");
+    assert!(members(session).is_empty());
+}
+
+#[tokio::test]
+async fn who_attends_a_login_for_ever_is_killed_too() {
+    let (pty, processes) = sh("trap '' HUP; echo ready; while :; do sleep 0.1; done");
+    let processes = processes.attended(true);
+    wait_for(&pty, "ready").await;
+    let session = processes.leader();
+
+    drop(pty);
+    let before = Instant::now();
+    processes.end(GRACE).await;
+
+    assert!(members(session).is_empty());
+    assert!(before.elapsed() >= ATTENDANT_PATIENCE);
+}
+
+#[tokio::test]
 async fn living_leader_is_hung_up_and_reaped() {
     let (pty, processes) = sh("echo ready; sleep 1000");
     wait_for(&pty, "ready").await;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::aws::NoCredentials;
 use crate::aws::tests::server::{Reply, Seen, TestServer};
+use crate::runtime::cause::in_one_line;
 
 #[tokio::test]
 async fn first_call_waits_for_the_first_token() {
@@ -151,6 +152,19 @@ async fn key_is_changed_when_the_service_asks_for_it() {
     assert_ne!(new.private_key, old.private_key);
     assert_ne!(new.private_key_created, "");
     assert_eq!(new.node_id, old.node_id);
+}
+
+#[tokio::test]
+async fn copy_of_a_host_is_told_what_it_is() {
+    let world = World::start(|_, _| Reply::refusal("MachineFingerprintDoesNotMatch")).await;
+
+    let error = world.source.credentials().await.unwrap_err();
+
+    let text = in_one_line(&error);
+    let expected = "this host is not the one that was registered as mi-1: it is a copy";
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains("ssm-agent register"), "{text}");
+    assert!(text.contains("MachineFingerprintDoesNotMatch"), "{text}");
 }
 
 #[tokio::test]

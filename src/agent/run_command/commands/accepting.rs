@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::super::document::{Document, Refusal};
 use super::super::report;
+use super::super::route::Route;
 use super::super::runner::blocking;
 use super::super::settings::Settings;
 use super::super::state::{
-    CloudWatchConfig, Configuration, DocumentInformation, DocumentState, IoConfig, MESSAGE_GATEWAY,
-    SEND_COMMAND, StepState,
+    CloudWatchConfig, Configuration, DocumentInformation, DocumentState, IoConfig, StepState,
 };
 use super::super::steps::without_colons;
 use super::Commands;
@@ -31,6 +31,8 @@ const LOOKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// A job that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Arrival {
+    /// By which it came.
+    pub(super) route: Route,
     pub(super) job_id: String,
     pub(super) command: CommandId,
     /// The message that brought it.
@@ -58,13 +60,13 @@ pub(super) enum Rejected {
 
 impl Commands {
     /// Takes or refuses a job.
-    pub(super) async fn handle_job(&mut self, message: &Message) {
+    pub(super) async fn handle_job(&mut self, route: Route, message: &Message) {
         let job = match Job::decode(&message.payload) {
             Ok(job) => job,
             Err(error) => {
                 warn!(%error, "a job is not understood");
                 if let Some(job_id) = Job::find_id(&message.payload) {
-                    self.refuse_unreadable(message, job_id, &error).await;
+                    self.refuse_unreadable(route, message, job_id, &error).await;
                 }
                 return;
             }
@@ -73,11 +75,13 @@ impl Commands {
             Ok(command) => command,
             Err(error) => {
                 warn!(%error, "a job is not understood");
-                self.refuse_unreadable(message, job.job_id, &error).await;
+                self.refuse_unreadable(route, message, job.job_id, &error)
+                    .await;
                 return;
             }
         };
         let arrival = Arrival {
+            route,
             command,
             id: message.id,
             created_ms: message.created_ms,
@@ -94,11 +98,18 @@ impl Commands {
     }
 
     /// Answers a job of which no more than its id is known; one that is no id names nobody.
-    async fn refuse_unreadable(&mut self, message: &Message, job_id: String, why: &DecodeError) {
+    async fn refuse_unreadable(
+        &mut self,
+        route: Route,
+        message: &Message,
+        job_id: String,
+        why: &DecodeError,
+    ) {
         let Ok(command) = CommandId::of_job(&job_id).or_else(|_| CommandId::new("unknown")) else {
             return;
         };
         let arrival = Arrival {
+            route,
             command,
             id: message.id,
             created_ms: message.created_ms,
@@ -123,8 +134,18 @@ impl Commands {
             self.answer(arrival, JobAnswer::ProcessorBufferFull);
             return;
         }
-        let read = read(arrival, content);
-        let (send, document) = match read {
+        let send = SendCommand::decode(content).map_err(Rejected::from);
+        self.handle_command(arrival, send).await;
+    }
+
+    /// Takes or refuses a command that is new.
+    pub(super) async fn handle_command(
+        &mut self,
+        arrival: &Arrival,
+        send: Result<SendCommand, Rejected>,
+    ) {
+        let command = &arrival.command;
+        let (send, document) = match send.and_then(|send| read(arrival, send)) {
             Ok(read) => read,
             Err(rejected) => return self.handle_draft(arrival, Err(rejected)).await,
         };
@@ -152,7 +173,7 @@ impl Commands {
         });
     }
 
-    async fn is_known(&self, command: &CommandId) -> bool {
+    pub(super) async fn is_known(&self, command: &CommandId) -> bool {
         let is_here = self.running.contains_key(command)
             || self.queue.iter().any(|(waiting, _)| waiting == command);
         let (journal, asked) = (self.runner.journal.clone(), command.clone());
@@ -169,11 +190,14 @@ impl Commands {
             Ok(draft) => draft.state,
             Err(rejected) => {
                 warn!(%command, error = %rejected, "the command cannot be run");
-                return self.refuse(arrival, &rejected.to_string()).await;
+                self.refuse(arrival, &rejected.to_string()).await;
+                return self.remember(arrival).await;
             }
         };
         // What begins at once is noted as begun at once: one durable write instead of two.
-        let begins = self.has_free_worker() && self.queue.is_empty();
+        let route = arrival.route;
+        let mut waiting = self.queue.iter().map(|(_, state)| Route::of_state(state));
+        let begins = self.has_free_worker(route) && !waiting.any(|other| other == route);
         if begins {
             self.runner.begin(&mut state);
         }
@@ -201,6 +225,7 @@ impl Commands {
             steps: Text::from(steps.join(", ")),
         });
         self.answer(arrival, JobAnswer::Successful);
+        self.settle(command, true).await;
         if begins {
             self.start(command.clone(), state);
         } else {
@@ -215,8 +240,24 @@ impl Commands {
             command: &arrival.command,
             refusal: Text::from(why),
         });
-        let result = report::not_run(&arrival.job_id, Status::Failed, why);
+        if arrival.route == Route::Local {
+            return self.settle(&arrival.command, false).await;
+        }
+        let result = report::not_run(arrival.route, &arrival.job_id, Status::Failed, why);
         self.keep_and_send(Uuid::new_v4(), result).await;
+    }
+
+    /// A command that was refused once is not refused again when it is offered again: its reply is on
+    /// its way.
+    async fn remember(&self, arrival: &Arrival) {
+        let (journal, command) = (self.runner.journal.clone(), arrival.command.clone());
+        let kind = arrival.route.document_type();
+        let remembered = blocking(move || {
+            journal.remember(&command, kind);
+            Ok(())
+        });
+        // Where it is not, it is refused twice.
+        let _ = remembered.await;
     }
 
     async fn handle_cancel(&mut self, arrival: &Arrival, content: &str) {
@@ -233,7 +274,7 @@ impl Commands {
         self.answer(arrival, JobAnswer::Successful);
         if let Some(running) = self.running.get(&target) {
             info!(command = %target, "command is cancelled");
-            running.cancel();
+            running.cancel.cancel();
             self.audit
                 .record(&Happened::CommandCancelled { command: &target });
         } else if let Some(at) = self
@@ -271,8 +312,7 @@ impl Commands {
     }
 }
 
-fn read(arrival: &Arrival, content: &str) -> Result<(SendCommand, Document), Rejected> {
-    let send = SendCommand::decode(content)?;
+fn read(arrival: &Arrival, send: SendCommand) -> Result<(SendCommand, Document), Rejected> {
     if send.command_id != arrival.command.as_str() {
         return Err(Rejected::OtherCommand {
             got: send.command_id,
@@ -312,7 +352,7 @@ fn draft(
             plugin_id: step.id.clone(),
             preconditions: step.preconditions,
             is_precondition_enabled: document.has_preconditions(),
-            upstream_service_name: MESSAGE_GATEWAY.into(),
+            upstream_service_name: arrival.route.upstream().into(),
             ..Configuration::default()
         },
         name: step.plugin,
@@ -336,7 +376,7 @@ fn draft(
             final_reply_id: Uuid::new_v4().to_string(),
             ..DocumentInformation::default()
         },
-        document_type: SEND_COMMAND.into(),
+        document_type: arrival.route.document_type().into(),
         schema_version: document.schema_version().to_owned(),
         instance_plugins_information: steps.collect(),
         io_config: IoConfig {
@@ -345,7 +385,7 @@ fn draft(
             output_s3_key_prefix: key_prefix,
             cloud_watch_config: cloud_watch(settings, command, send),
         },
-        upstream_service_name: MESSAGE_GATEWAY.into(),
+        upstream_service_name: arrival.route.upstream().into(),
         ..DocumentState::default()
     };
     Ok(Draft { state })

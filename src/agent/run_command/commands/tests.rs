@@ -1,4 +1,6 @@
 mod agent;
+mod traces;
+mod ways;
 
 use std::time::Duration;
 

@@ -1,10 +1,13 @@
 //! The plugins, one file each.
 
+mod docker;
 mod download;
+mod package;
 mod processes;
 mod run_document;
 pub(super) mod script;
 mod ssm_document;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -24,11 +27,27 @@ use crate::runtime::atomic_file;
 const DOWNLOAD_CONTENT: &str = "aws:downloadContent";
 /// Runs another document.
 const RUN_DOCUMENT: &str = "aws:runDocument";
+/// Installs and uninstalls packages.
+const CONFIGURE_PACKAGE: &str = "aws:configurePackage";
+/// Runs docker.
+const RUN_DOCKER_ACTION: &str = "aws:runDockerAction";
+/// Installs and uninstalls docker.
+const CONFIGURE_DOCKER: &str = "aws:configureDocker";
+/// Updates the agent.
+const UPDATE_AGENT: &str = "aws:updateSsmAgent";
 /// Plugins that run here, but for scripts.
-const BUILT: [&str; 2] = [DOWNLOAD_CONTENT, RUN_DOCUMENT];
+const BUILT: [&str; 6] = [
+    DOWNLOAD_CONTENT,
+    RUN_DOCUMENT,
+    CONFIGURE_PACKAGE,
+    RUN_DOCKER_ACTION,
+    CONFIGURE_DOCKER,
+    UPDATE_AGENT,
+];
 
-/// Plugins that the reference knows and that do not run on Linux.
-const ELSEWHERE: [&str; 4] = [
+/// Plugins that the reference knows and that do not run on Linux, and one that does not run here.
+const ELSEWHERE: [&str; 5] = [
+    "aws:domainJoin",
     "aws:updateAgent",
     "aws:applications",
     "aws:psModule",
@@ -83,6 +102,23 @@ pub(super) struct Task<'a> {
 }
 
 impl Task<'_> {
+    /// Where a set of its properties has its files, and where its streams are: the reference's places.
+    /// The two differ but where the schema has no steps.
+    fn places(&self, set: &str) -> (PathBuf, Streams) {
+        let plugin = without_colons(self.plugin);
+        let has_steps = self.id != self.plugin;
+        let (folder, name) = if has_steps {
+            (self.folder.join(self.id).join(set), self.id.to_owned())
+        } else {
+            (self.folder.join(&plugin).join(set), set.to_owned())
+        };
+        let streams = Streams {
+            folder: self.folder.join(plugin).join(&name),
+            name,
+        };
+        (folder, streams)
+    }
+
     /// What its processes have in their environment, so that they are found.
     pub(super) fn mark(&self) -> String {
         format!("{}/{}{}", self.command, self.within, self.id)
@@ -212,12 +248,18 @@ impl Ended {
 
 /// Runs a step to its end; `cancel` ends it early.
 pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
-    match Shell::of_plugin(task.plugin) {
-        Some(shell) => script::run(task, shell, cancel).await,
-        None if task.plugin == DOWNLOAD_CONTENT => download::run(task, cancel).await,
-        None if task.plugin == RUN_DOCUMENT => run_document::run(task, cancel).await,
-        // Who calls has asked for support first.
-        None => Ended::failed(format!("Plugin with name {} not found", task.plugin)),
+    match task.plugin {
+        CONFIGURE_DOCKER => docker::configure(task, cancel).await,
+        CONFIGURE_PACKAGE => package::run(task, cancel).await,
+        DOWNLOAD_CONTENT => download::run(task, cancel).await,
+        RUN_DOCKER_ACTION => docker::run_action(task, cancel).await,
+        RUN_DOCUMENT => run_document::run(task, cancel).await,
+        UPDATE_AGENT => update::refuse(&task),
+        plugin => match Shell::of_plugin(plugin) {
+            Some(shell) => script::run(task, shell, cancel).await,
+            // Who calls has asked for support first.
+            None => Ended::failed(format!("Plugin with name {plugin} not found")),
+        },
     }
 }
 

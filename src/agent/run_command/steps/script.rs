@@ -1,7 +1,8 @@
-//! `aws:runShellScript` and `aws:runPowerShellScript`.
+//! `aws:runShellScript` and `aws:runPowerShellScript`, and what other plugins run: scripts of packages,
+//! programs.
 //!
 //! ```text
-//! agent --spawns--> sh (wrapper, leads a process group) --> the script
+//! agent --spawns--> sh (wrapper, leads a process group) --> the script or program
 //!                    |  stdout, stderr: files, nothing passes through the agent
 //!                    +- pid: itself, before the script; exit: the script's status, after it
 //! ```
@@ -124,9 +125,34 @@ impl Shell {
     }
 }
 
+/// What a step runs.
+#[derive(Debug, Clone)]
+enum Work {
+    /// The lines of its inputs.
+    Script(Shell),
+    /// A program and its arguments; no shell reads them.
+    Program(Vec<PathBuf>),
+}
+
+impl Work {
+    /// Puts on disk what is run, and tells program and arguments.
+    fn prepare(&self, inputs: &Inputs, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        match self {
+            Self::Script(shell) => {
+                let script = folder.join(shell.file_name());
+                let text = format!("{}{}\n", shell.mark(), inputs.lines.join("\n"));
+                write_script(&script, &text)?;
+                Ok(shell.command(&script))
+            }
+            Self::Program(argv) => Ok(argv.clone()),
+        }
+    }
+}
+
 /// The files of a script.
 struct Files {
-    script: PathBuf,
+    /// Where it and the wrapper's notes are.
+    folder: PathBuf,
     pid: PathBuf,
     exit: PathBuf,
     streams: Streams,
@@ -135,22 +161,13 @@ struct Files {
 impl Files {
     /// Their places, which are the reference's: the script's folder is not that of the streams but
     /// where the schema has no steps.
-    fn of(task: &Task<'_>, shell: Shell, set: &str) -> Self {
-        let plugin = without_colons(task.plugin);
-        let has_steps = task.id != task.plugin;
-        let (script, name) = if has_steps {
-            (task.folder.join(task.id).join(set), task.id.to_owned())
-        } else {
-            (task.folder.join(&plugin).join(set), set.to_owned())
-        };
+    fn of(task: &Task<'_>, set: &str) -> Self {
+        let (folder, streams) = task.places(set);
         Self {
-            pid: script.join("pid"),
-            exit: script.join("exit"),
-            script: script.join(shell.file_name()),
-            streams: Streams {
-                folder: task.folder.join(plugin).join(&name),
-                name,
-            },
+            pid: folder.join("pid"),
+            exit: folder.join("exit"),
+            folder,
+            streams,
         }
     }
 }
@@ -172,11 +189,43 @@ enum End {
 
 /// Runs a script to its end, or goes on with one.
 pub(super) async fn run(task: Task<'_>, shell: Shell, cancel: &CancellationToken) -> Ended {
+    run_work(task, Work::Script(shell), cancel).await
+}
+
+/// Runs a program to its end as a script is run, or goes on with one. Of the inputs it takes the
+/// folder, the time and the environment.
+pub(super) async fn run_program(
+    task: Task<'_>,
+    argv: Vec<PathBuf>,
+    cancel: &CancellationToken,
+) -> Ended {
+    run_work(task, Work::Program(argv), cancel).await
+}
+
+/// Forgets that a script ran, and what it printed.
+pub(super) fn forget(task: &Task<'_>) -> io::Result<()> {
+    let files = Files::of(task, "");
+    let streams = &files.streams;
+    for path in [
+        &files.pid,
+        &files.exit,
+        &streams.output(),
+        &streams.error_output(),
+    ] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn run_work(task: Task<'_>, work: Work, cancel: &CancellationToken) -> Ended {
     let inputs = match Inputs::read(task.properties) {
         Ok(inputs) => inputs,
         Err(text) => return Ended::failed(text),
     };
-    let files = Files::of(&task, shell, &without_colons(&inputs.id));
+    let files = Files::of(&task, &without_colons(&inputs.id));
     if task.begun != Begun::No
         && let Some(end) = go_on(&task, &inputs, &files, cancel).await
     {
@@ -185,7 +234,7 @@ pub(super) async fn run(task: Task<'_>, shell: Shell, cancel: &CancellationToken
     if cancel.is_cancelled() {
         return Ended::cancelled();
     }
-    let (mut child, began) = match begin(&task, shell, &inputs, &files) {
+    let (mut child, began) = match begin(&task, &work, &inputs, &files) {
         Ok(begun) => begun,
         Err(text) => return Ended::failed(text),
     };
@@ -287,11 +336,11 @@ fn remaining(began: SystemTime, timeout: Duration) -> Duration {
 /// Writes the script and starts the wrapper.
 fn begin(
     task: &Task<'_>,
-    shell: Shell,
+    work: &Work,
     inputs: &Inputs,
     files: &Files,
 ) -> Result<(Child, SystemTime), String> {
-    let folder = files.script.parent().unwrap_or(task.folder);
+    let folder = &files.folder;
     let made = atomic_file::create_private_dir(folder)
         .and_then(|()| atomic_file::create_private_dir(&files.streams.folder));
     made.map_err(|error| {
@@ -302,8 +351,7 @@ fn begin(
     for stale in [&files.pid, &files.exit] {
         let _ = fs::remove_file(stale);
     }
-    let text = format!("{}{}\n", shell.mark(), inputs.lines.join("\n"));
-    processes::without_forks(|| write_script(&files.script, &text))
+    let argv = processes::without_forks(|| work.prepare(inputs, folder))
         .map_err(|error| format!("failed to create script file. {error}"))?;
     let stream =
         |path| append(path).map_err(|error| format!("failed to create output file. {error}"));
@@ -322,13 +370,13 @@ fn begin(
                 .map(|limit| limit.to_string())
                 .unwrap_or_default(),
         )
-        .args(shell.command(&files.script))
+        .args(argv)
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(error_output)
         .process_group(0);
-    set_environment(&mut command, task, inputs, shell);
+    set_environment(&mut command, task, inputs, work);
     let began = SystemTime::now();
     match processes::spawn(&mut command) {
         Ok(child) => Ok((child, began)),
@@ -380,11 +428,11 @@ fn directory(task: &Task<'_>, inputs: &Inputs) -> PathBuf {
     }
 }
 
-fn set_environment(command: &mut Command, task: &Task<'_>, inputs: &Inputs, shell: Shell) {
+fn set_environment(command: &mut Command, task: &Task<'_>, inputs: &Inputs, work: &Work) {
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    if shell == Shell::Power {
+    if matches!(work, Work::Script(Shell::Power)) {
         command.env_remove("TERM").env("HOME", "/");
     }
     command.envs(&inputs.environment);
@@ -449,7 +497,7 @@ fn append_text(path: PathBuf, text: &str) -> io::Result<()> {
 }
 
 /// The start of a stream as text; bytes that are none are shown as such.
-fn start_of(path: &Path) -> String {
+pub(super) fn start_of(path: &Path) -> String {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes));
     if let Err(error) = read {

@@ -132,7 +132,9 @@ fn spawn(context: &Context, id: &SessionId, command: Command) -> Result<Prepared
     let prefixes = command.separate.unwrap_or_default();
     let process = Process {
         outputs: Outputs::new(output, error, prefixes),
-        processes: processes.within(group),
+        processes: processes
+            .within(group)
+            .attended(context.settings.pam_service.is_some()),
         user: login.account.name,
         shown: command.words.join(" "),
     };

@@ -1,20 +1,18 @@
-//! What the audit log is told of a connection, once, at its end.
+//! What the audit log will be told of a connection.
 
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::super::task::Session;
-use super::super::trail::seconds;
 use super::destination::{Destination, DialError};
-use crate::agent::audit::{Event, Text};
-use crate::transport::forward::{Socket, Traffic};
+use crate::agent::audit::Text;
+use crate::transport::forward::Socket;
 
 /// A connection from the moment it was asked for.
 pub(super) struct Account {
-    opened: Timestamp,
-    since: Instant,
+    pub(super) opened: Timestamp,
+    pub(super) since: Instant,
     destination: Arc<Destination>,
     /// The address that answered.
     reached: Arc<OnceLock<String>>,
@@ -44,20 +42,11 @@ impl Account {
         }
     }
 
-    /// The connection is over, or did not come about.
-    pub(super) fn close(self, session: &Session, traffic: Traffic, outcome: &str) {
-        let target = match self.reached.get() {
+    /// The address that answered, else the destination.
+    pub(super) fn target(&self) -> Text {
+        match self.reached.get() {
             Some(address) => Text::from(address),
             None => Text::from(self.destination.to_string()),
-        };
-        session.context.settings.audit.record(&Event::Connection {
-            session: &session.start.session_id,
-            target,
-            opened: self.opened,
-            seconds: seconds(self.since.elapsed()),
-            up: traffic.up,
-            down: traffic.down,
-            outcome: Text::from(outcome),
-        });
+        }
     }
 }

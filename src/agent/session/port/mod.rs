@@ -9,11 +9,12 @@
 //!
 //! `properties` reads the document; `destination` resolves the target once, past the `deny_list`,
 //! and dials it; `multiplexed` drives many connections; `single` does with one at a time; `account`
-//! tells the audit log of each.
+//! knows one of them, `ledger` tells the audit log.
 
 mod account;
 mod deny_list;
 mod destination;
+mod ledger;
 mod multiplexed;
 mod properties;
 mod single;

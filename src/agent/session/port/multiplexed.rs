@@ -15,8 +15,10 @@ use tracing::{debug, info};
 use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::task::Session;
+use super::super::trail::BROKE_OFF;
 use super::account::Account;
 use super::destination::{Destination, DialError};
+use super::ledger::Ledger;
 use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::features::LARGE_PAYLOAD;
@@ -41,6 +43,8 @@ enum Event {
     Room,
     /// A stream has something to do.
     Woken,
+    /// The audit log is to be told of connections.
+    Due,
 }
 
 /// Streams of a session that ended.
@@ -59,6 +63,7 @@ pub(super) struct Multiplexed<'a> {
     streams: Streams<DialError>,
     /// What the audit log will be told of each.
     accounts: HashMap<StreamId, Account>,
+    ledger: Ledger,
     /// Streams whose destination could not be reached, of which the client is not told yet.
     errors_due: usize,
     /// Whether the data channel takes nothing for now.
@@ -89,6 +94,7 @@ impl<'a> Multiplexed<'a> {
             destination: Arc::new(destination),
             streams: Streams::new(settings),
             accounts: HashMap::new(),
+            ledger: Ledger::new(session),
             errors_due: 0,
             is_blocked: false,
             totals: Totals::default(),
@@ -106,11 +112,7 @@ impl<'a> Multiplexed<'a> {
                 break broken(&error);
             }
         };
-        let reason = end.for_record().reason;
-        let open: Vec<_> = self.streams.close_all().collect();
-        for (id, traffic) in open {
-            self.close(id, traffic, &reason);
-        }
+        self.close_all(&end.for_record().reason);
         let Totals {
             streams,
             unreachable,
@@ -147,6 +149,7 @@ impl<'a> Multiplexed<'a> {
             () = over.cancelled(), if !has_room => Event::Over,
             () = room, if self.is_blocked && wants_output => Event::Room,
             () = self.streams.woken() => Event::Woken,
+            () = self.ledger.due() => Event::Due,
         }
     }
 
@@ -157,6 +160,10 @@ impl<'a> Multiplexed<'a> {
             Event::News(news) => self.take_news(news),
             Event::Over => Err(self.connection.inbox.end().await),
             Event::Room | Event::Woken => Ok(()),
+            Event::Due => {
+                self.ledger.tell();
+                Ok(())
+            }
         }
     }
 
@@ -228,7 +235,14 @@ impl<'a> Multiplexed<'a> {
         debug!(stream = %id, up, down, outcome, "stream closed");
         self.totals.traffic.add(traffic);
         if let Some(account) = self.accounts.remove(&id) {
-            account.close(self.session, traffic, outcome);
+            self.ledger.close(&account, traffic, outcome);
+        }
+    }
+
+    fn close_all(&mut self, outcome: &str) {
+        let open: Vec<_> = self.streams.close_all().collect();
+        for (id, traffic) in open {
+            self.close(id, traffic, outcome);
         }
     }
 
@@ -259,6 +273,13 @@ impl<'a> Multiplexed<'a> {
             permit.send(Outgoing::Payload(payload));
             has_sent = true;
         }
+    }
+}
+
+/// What is open when the session is cut off is told too.
+impl Drop for Multiplexed<'_> {
+    fn drop(&mut self) {
+        self.close_all(BROKE_OFF);
     }
 }
 

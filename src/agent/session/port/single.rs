@@ -16,8 +16,10 @@ use super::super::connection::{Connection, News};
 use super::super::end::End;
 use super::super::input::Input;
 use super::super::task::Session;
+use super::super::trail::BROKE_OFF;
 use super::account::Account;
 use super::destination::{Destination, DialError};
+use super::ledger::Ledger;
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
 use crate::runtime::cause::in_one_line;
@@ -53,6 +55,8 @@ enum Event {
     Room,
     Dialled(Result<Socket, DialError>),
     Moved(Moved),
+    /// The audit log is to be told of connections.
+    Due,
 }
 
 /// What the connection did in either direction, if anything.
@@ -75,6 +79,7 @@ pub(super) struct Single<'a> {
     client_finished: bool,
     /// What the audit log will be told of the connection.
     account: Option<Account>,
+    ledger: Ledger,
     /// Bytes of the connection.
     traffic: Traffic,
     connections: u64,
@@ -100,6 +105,7 @@ impl<'a> Single<'a> {
             buffer: BytesMut::new(),
             client_finished: false,
             account: None,
+            ledger: Ledger::new(session),
             traffic: Traffic::default(),
             connections: 0,
             total: Traffic::default(),
@@ -155,6 +161,7 @@ impl<'a> Single<'a> {
             () = over.cancelled(), if !has_room => Event::Over,
             () = room, if wants_output && is_full => Event::Room,
             event = poll_fn(|cx| link.poll(cx, input.front(), buffer, reads)) => event,
+            () = self.ledger.due() => Event::Due,
         }
     }
 
@@ -165,6 +172,10 @@ impl<'a> Single<'a> {
             Event::News(news) => self.handle_news(news).await,
             Event::Over => Err(self.connection.inbox.end().await),
             Event::Room => Ok(()),
+            Event::Due => {
+                self.ledger.tell();
+                Ok(())
+            }
             Event::Dialled(Ok(socket)) => {
                 self.link = Link::Open(socket);
                 self.pass_end_on().await;
@@ -291,7 +302,7 @@ impl<'a> Single<'a> {
         let traffic = std::mem::take(&mut self.traffic);
         self.total.add(traffic);
         if let Some(account) = self.account.take() {
-            account.close(self.session, traffic, reason);
+            self.ledger.close(&account, traffic, reason);
         }
     }
 
@@ -325,6 +336,13 @@ impl<'a> Single<'a> {
             })
             .await;
         }
+    }
+}
+
+/// What is open when the session is cut off is told too.
+impl Drop for Single<'_> {
+    fn drop(&mut self) {
+        self.close_account(BROKE_OFF);
     }
 }
 

@@ -1,14 +1,16 @@
 //! What the audit log says of sessions.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::ending::recording;
-use super::harness::{World, command_document, shell_document, start};
+use super::harness::{World, command_document, shell_document, soon, start};
 use crate::agent::audit::{self, AuditLog};
+use crate::agent::session::{Record, Settings};
 use crate::agent::transcript::{Transcript, Verdict, verify};
 use crate::protocol::wire::PeerFeatures;
 
@@ -89,7 +91,7 @@ async fn refused_sessions_are_told_with_the_reason() {
 async fn session_over_the_limit_is_told() {
     let mut audited = Audited::new();
     let log = audited.log.clone();
-    let limit = move |settings: &mut crate::agent::session::Settings| {
+    let limit = move |settings: &mut Settings| {
         settings.audit = log;
         settings.limit = 0;
     };
@@ -157,6 +159,26 @@ impl Audited {
     pub(super) fn world(&self, transcript: Transcript) -> World {
         let log = self.log.clone();
         World::with(move |settings| settings.audit = log, transcript)
+    }
+
+    pub(super) fn world_with(&self, record: Record, transcript: Transcript) -> World {
+        let log = self.log.clone();
+        let change = move |settings: &mut Settings| {
+            settings.audit = log;
+            settings.record = record;
+        };
+        World::with(change, transcript)
+    }
+
+    /// Waits until there is a line of this event.
+    pub(super) async fn until_told(&self, event: &str) {
+        let (path, word) = (self.folder.path().join("audit.log"), format!("\"{event}\""));
+        let told = async {
+            while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(&word)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(told).await;
     }
 
     /// All lines without their times and numbers.

@@ -321,6 +321,7 @@ async fn both_streams_of_a_command_are_recorded_as_they_were_sent() {
         quota: 1 << 30,
         record_input: false,
         spool: transcript::DEFAULT_SPOOL,
+        policy: transcript::Policy::FailOpen,
     };
     let mut world = World::with(|_| {}, Transcript::new(Some(recording)));
     world.start("alice-1", separate("printf out; printf err >&2", "o:", ""));

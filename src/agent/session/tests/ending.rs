@@ -215,5 +215,6 @@ pub(super) fn recording(folder: &Path) -> transcript::Settings {
         quota: 1 << 30,
         record_input: false,
         spool: transcript::DEFAULT_SPOOL,
+        policy: transcript::Policy::FailOpen,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::*;
-use crate::agent::transcript::{End, Report, Settings, Transcript};
+use crate::agent::transcript::{End, Report, Settings, Transcript, Verdict, verify};
 use crate::protocol::wire::{SessionId, TerminalSize};
 use crate::runtime::cause::in_one_line;
 
@@ -164,6 +164,48 @@ fn digest_is_that_of_the_file_after_every_batch_even_if_one_was_cut_off_again() 
 }
 
 #[tokio::test]
+async fn session_without_a_byte_has_a_cast_of_its_end_and_an_empty_log() {
+    let folder = tempfile::tempdir().unwrap();
+
+    let report = record(settings(folder.path()), &[]).await;
+
+    let [cast, log] = &report.files[..] else {
+        panic!("{report:?}");
+    };
+    let events = events(&cast.path);
+    assert!(events[0].2.starts_with("session ended: "), "{events:?}");
+    assert_eq!(verify(&cast.path).unwrap().verdict, Verdict::Complete);
+    assert_eq!((log.bytes, fs::read(&log.path).unwrap()), (0, Vec::new()));
+    assert_eq!((report.lost_bytes, report.problem), (0, None));
+}
+
+#[tokio::test]
+async fn recording_ends_at_the_quota_and_says_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.quota = 1 << 20;
+    let blocks = vec![Bytes::from_static(&[b'x'; 64 << 10]); 80];
+
+    let report = record(settings, &blocks).await;
+
+    for file in &report.files {
+        assert!(file.bytes <= 1 << 20, "{file:?}");
+        assert_eq!(fs::metadata(&file.path).unwrap().len(), file.bytes);
+    }
+    assert!(report.lost_bytes >= 4 << 20, "{}", report.lost_bytes);
+    let problem = report.problem.unwrap();
+    assert!(
+        problem.contains("beyond the quota of 1048576 bytes"),
+        "{problem}"
+    );
+    let verdict = verify(&report.files[0].path).unwrap().verdict;
+    assert!(
+        matches!(verdict, Verdict::Unended { proven: 1.. }),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
 async fn second_session_of_the_same_name_does_not_overwrite_the_first() {
     let folder = tempfile::tempdir().unwrap();
 
@@ -247,6 +289,7 @@ pub(in crate::agent::transcript) fn settings(folder: &Path) -> Settings {
         quota: 100 << 20,
         record_input: false,
         spool: crate::agent::transcript::DEFAULT_SPOOL,
+        policy: crate::agent::transcript::Policy::FailOpen,
     }
 }
 

@@ -3,11 +3,13 @@ use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::agent::transcript::entry::Event;
 use crate::agent::transcript::file_sink::FileSink;
 use crate::agent::transcript::file_sink::tests::{about, settings};
 use crate::agent::transcript::shelf::Shelf;
 use crate::agent::transcript::{End, Format, Sink, Verdict, verify};
 use crate::aws::tests::server::{Reply, Seen, TestServer};
+use crate::protocol::wire::recording::PART_LIMIT;
 
 #[tokio::test]
 async fn upload_is_the_file_that_the_file_sink_writes() {
@@ -31,6 +33,22 @@ async fn upload_is_the_file_that_the_file_sink_writes() {
             .contains("/ssmmessages/aws4_request")
     );
     assert_eq!(uploader.place(), "gateway:alice-1");
+}
+
+#[tokio::test]
+async fn session_without_a_byte_is_complete() {
+    let gateway = Gateway::start().await;
+    let end = session().pop().unwrap();
+
+    let confirmed = gateway
+        .uploader(None)
+        .upload(std::slice::from_ref(&end))
+        .await
+        .unwrap();
+
+    assert_eq!(confirmed.entries, 1);
+    assert_eq!(gateway.text(), file(&[end]).await);
+    assert_eq!(gateway.verdict(), Verdict::Complete);
 }
 
 #[tokio::test]

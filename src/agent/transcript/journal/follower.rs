@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -23,6 +25,11 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Longest time that one upload may take: 8 MiB at 70 KB/s. One that hangs gives its place to others.
 const UPLOAD_LIMIT: Duration = Duration::from_mins(2);
 
+/// How long a copy falls behind a session that prints as fast as it can.
+const LAG: Duration = Duration::from_secs(5);
+/// A session that prints nothing for so long makes a pause; its writer gathers for 50 ms.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// Follows a journal on behalf of one service. Its methods borrow it mutably all, for an uploader need not
 /// be shared between threads.
 pub struct Follower {
@@ -37,6 +44,8 @@ pub struct Follower {
     offered: u64,
     /// What the confirmed entries cost.
     done: u64,
+    /// It has let the session have the processors, and now works until it has caught up.
+    is_behind: bool,
 }
 
 impl Follower {
@@ -56,6 +65,7 @@ impl Follower {
             cursor: Cursor::at(entry),
             offered: entry,
             done: 0,
+            is_behind: false,
         }
     }
 
@@ -64,7 +74,7 @@ impl Follower {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
         let mut has_failed = false;
         let service = self.uploader.name();
-        loop {
+        while !self.journal.is_settled() {
             let Some(step) = stop.run_until_cancelled(self.step()).await else {
                 debug!(
                     service,
@@ -112,7 +122,7 @@ impl Follower {
                         );
                     }
                     has_failed = true;
-                    let wait = tokio::time::sleep(backoff.next_wait());
+                    let wait = sleep(backoff.next_wait());
                     stop.run_until_cancelled(wait).await;
                 }
             }
@@ -127,33 +137,62 @@ impl Follower {
         let journal = Arc::clone(&self.journal);
         let cursor = self.cursor;
         let wants = self.uploader.wants();
-        let read = tokio::task::spawn_blocking(move || journal.read(cursor, limit, wants));
-        let batch = read
+        let cast = match wants {
+            Wants::Entries | Wants::Output => None,
+            Wants::Cast => self.uploader.cast(),
+        };
+        let shed = journal.shed.load(Ordering::Relaxed);
+        let read = tokio::task::spawn_blocking(move || journal.read(cursor, limit, wants, cast));
+        let mut batch = read
             .await
             .map_err(transient)?
             .map_err(|error| match error.kind() {
+                // It was too far behind, and is told of the gap with the next attempt.
+                _ if self.journal.shed.load(Ordering::Relaxed) != shed => transient(error),
                 // What was written and is not there any more will not come back.
                 io::ErrorKind::InvalidData
                 | io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::NotFound => UploadError::Refused(Box::new(error)),
                 _ => transient(error),
             })?;
-        if batch.entries.is_empty() && !ended {
-            self.offered = batch.end();
+        if self.journal.is_settled() {
+            return Err(transient("the record was deleted"));
+        }
+        let (offered, end) = (batch.len(), batch.end());
+        if offered == 0 && !ended {
+            self.offered = end;
             return Ok(Step {
                 batch,
                 confirmed: 0,
+                cost: 0,
             });
         }
-        let upload = timeout(UPLOAD_LIMIT, self.uploader.upload(&batch.entries));
-        let confirmed = upload.await.map_err(transient)??.entries;
-        let confirmed = confirmed.min(batch.entries.len());
-        let cost: u64 = batch.entries.iter().map(super::reader::cost).sum();
-        if confirmed == 0 && (ended || cost >= limit) {
+        let (bytes, all) = (batch.bytes(), batch.counted(wants, offered));
+        let upload = match batch.cast.take() {
+            Some(piece) => self.uploader.upload_cast(piece),
+            None => self.uploader.upload(&batch.entries),
+        };
+        let confirmed = timeout(UPLOAD_LIMIT, upload).await.map_err(transient)??;
+        let confirmed = confirmed.entries.min(offered);
+        if confirmed == 0 && (ended || bytes >= limit) {
             return Err(transient("the service confirmed nothing of a full batch"));
         }
-        self.offered = batch.end();
-        Ok(Step { batch, confirmed })
+        let cost = if confirmed == offered {
+            all
+        } else {
+            batch.counted(wants, confirmed)
+        };
+        self.offered = if 0 < confirmed && confirmed < offered {
+            // It took a part: it may take the next one at once.
+            batch.after(confirmed).entry
+        } else {
+            end
+        };
+        Ok(Step {
+            batch,
+            confirmed,
+            cost,
+        })
     }
 
     /// Waits for an entry that was not offered yet, then until a batch is full, the interval has
@@ -166,29 +205,47 @@ impl Follower {
             .await;
         let deadline = Instant::now() + self.uploader.interval();
         let wants = self.uploader.wants();
-        let is_full = |news: &News| waiting(wants, news).saturating_sub(self.done) >= limit;
+        let done = self.done;
+        let is_full = |news: &News| waiting(wants, news).saturating_sub(done) >= limit;
         let is_due = news.wait_for(|news| news.ended || is_full(news));
         let _ = timeout_at(deadline, is_due).await;
+        let is_busy = is_full(&news.borrow());
+        if is_busy && !self.is_behind {
+            self.give_way(wants, &news).await;
+        }
+        self.is_behind = is_busy;
         news.borrow().ended
+    }
+
+    /// Waits while the session prints as fast as it can: a burst is over by the time its copy takes
+    /// the processors and the disk from it.
+    async fn give_way(&mut self, wants: Wants, news: &Receiver<News>) {
+        let until = Instant::now() + LAG;
+        let slack = self.journal.slack();
+        let mut before = *news.borrow();
+        while Instant::now() < until && !before.ended && !self.journal.is_in_memory() {
+            sleep(PAUSE).await;
+            let now = *news.borrow();
+            let is_much = waiting(wants, &now).saturating_sub(self.done) >= slack;
+            if is_much || now.entries == before.entries {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// Writes down what was confirmed; returns whether that is everything.
     async fn confirm(&mut self, step: Step) -> bool {
-        let Step { batch, confirmed } = step;
+        let Step {
+            batch,
+            confirmed,
+            cost,
+        } = step;
         if confirmed == 0 {
             return false;
         }
         self.cursor = batch.after(confirmed);
-        let wants = self.uploader.wants();
-        let cost = batch.entries[..confirmed].iter().map(|entry| match wants {
-            Wants::Entries => super::reader::cost(entry),
-            Wants::Output => entry.event.data_len() as u64,
-        });
-        self.done += cost.sum::<u64>();
-        if confirmed < batch.entries.len() {
-            // It took a part: it may take the next one at once.
-            self.offered = self.cursor.entry;
-        }
+        self.done += cost;
         let (entry, state) = (self.cursor.entry, self.uploader.state());
         drop(batch);
         self.on_disk(move |journal, number| journal.confirm(number, entry, state))
@@ -212,13 +269,16 @@ impl Follower {
 struct Step {
     batch: Batch,
     confirmed: usize,
+    /// What those count, as [`waiting`] does.
+    cost: u64,
 }
 
 /// What all entries so far count toward a batch.
 fn waiting(wants: Wants, news: &News) -> u64 {
     match wants {
         Wants::Entries => news.cost,
-        Wants::Output => news.output,
+        // A cast is longer than what it tells of.
+        Wants::Output | Wants::Cast => news.output,
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -36,24 +38,28 @@ pub struct Journal {
     news: watch::Sender<News>,
     /// Cancelled when a service that the session must not go on without takes no more.
     broken: CancellationToken,
+    /// How many segments were taken from services that were too far behind.
+    pub(super) shed: AtomicU64,
 }
 
 #[derive(Default)]
-struct State {
-    folder: Option<Folder>,
+pub(super) struct State {
+    pub(super) folder: Option<Folder>,
     /// What is not confirmed by every service, in order.
-    segments: VecDeque<Segment>,
+    pub(super) segments: VecDeque<Segment>,
     /// Number of the next entry.
     next: u64,
     /// Bytes of session data in all entries so far.
     data: u64,
-    copies: Vec<Copy>,
+    pub(super) copies: Vec<Copy>,
     /// Bytes of session data that neither disk nor memory took.
     lost: u64,
     /// Nobody needs the folder any more.
     settled: bool,
     /// Time of the last entry.
     at: Duration,
+    /// When an entry came or a service took one last; none before the first.
+    touched: Option<Instant>,
 }
 
 /// A service's copy of the record.
@@ -64,6 +70,8 @@ pub struct Copy {
     pub(super) position: Position,
     /// When that was last written down.
     pub(super) saved: Instant,
+    /// Bytes that it lost because it was too far behind.
+    pub(super) lost: u64,
 }
 
 /// Entries that follow each other in one place.
@@ -72,6 +80,10 @@ pub(super) struct Segment {
     pub(super) entries: u64,
     /// Bytes of file or of memory.
     pub(super) bytes: u64,
+    /// Bytes of session data in them.
+    pub(super) data: u64,
+    /// Time of the last of them.
+    pub(super) at: Duration,
     pub(super) place: Place,
 }
 
@@ -109,6 +121,7 @@ impl Journal {
             files: Mutex::default(),
             news: watch::Sender::default(),
             broken: CancellationToken::new(),
+            shed: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +143,7 @@ impl Journal {
         state.next = segments.back().map_or(0, |last| last.first + last.entries);
         state.segments = segments;
         state.folder = Some(folder);
+        state.touched = Some(Instant::now());
         journal.news.send_modify(|news| {
             news.entries = state.next;
             news.ended = true;
@@ -156,6 +170,7 @@ impl Journal {
             service: copy.service,
             destination: copy.target.destination.clone(),
             place: copy.place.clone(),
+            lost_bytes: copy.lost,
             standing: match &copy.position {
                 Position {
                     given_up: Some(problem),
@@ -181,9 +196,12 @@ impl Journal {
         state.copies.iter().map(progress).collect()
     }
 
-    /// Bytes of the session's data that neither disk nor memory took at its end.
+    /// Bytes of the session's data that neither disk nor memory took at its end, or that the service
+    /// which was furthest behind lost.
     pub fn lost(&self) -> u64 {
-        self.lock().lost
+        let state = self.lock();
+        let behind = state.copies.iter().map(|copy| copy.lost).max();
+        state.lost + behind.unwrap_or(0)
     }
 
     pub(super) fn news(&self) -> watch::Receiver<News> {
@@ -217,15 +235,23 @@ impl Journal {
     pub(super) fn written(&self, segment: u64, length: u64, batch: &[Entry]) {
         let mut state = self.lock();
         let entries = batch.len() as u64;
+        let (data, at) = (
+            data_of(batch),
+            batch.last().map_or(state.at, |last| last.at),
+        );
         match state.segments.back_mut() {
             Some(last) if last.first == segment && matches!(last.place, Place::File) => {
                 last.entries += entries;
                 last.bytes = length;
+                last.data += data;
+                last.at = at;
             }
             _ => state.segments.push_back(Segment {
                 first: segment,
                 entries,
                 bytes: length,
+                data,
+                at,
                 place: Place::File,
             }),
         }
@@ -237,15 +263,23 @@ impl Journal {
         let mut state = self.lock();
         state.lost += lost;
         let counted = batch.clone();
+        let (more, time) = (
+            data_of(&batch),
+            batch.last().map_or(state.at, |last| last.at),
+        );
         match state.segments.back_mut() {
             Some(Segment {
                 entries,
                 bytes: held,
+                data,
+                at,
                 place: Place::Memory(kept),
                 ..
             }) => {
                 *entries += batch.len() as u64;
                 *held += bytes;
+                *data += more;
+                *at = time;
                 kept.extend(batch);
             }
             _ => {
@@ -254,6 +288,8 @@ impl Journal {
                     first,
                     entries: batch.len() as u64,
                     bytes,
+                    data: more,
+                    at: time,
                     place: Place::Memory(batch),
                 });
             }
@@ -276,7 +312,8 @@ impl Journal {
 
     fn count(&self, mut state: MutexGuard<'_, State>, batch: &[Entry]) {
         state.next += batch.len() as u64;
-        state.data += batch.iter().map(|e| e.event.data_len() as u64).sum::<u64>();
+        state.touched = Some(Instant::now());
+        state.data += data_of(batch);
         let entries = state.next;
         state.at = batch.last().map_or(state.at, |last| last.at);
         drop(state);
@@ -288,6 +325,42 @@ impl Journal {
         });
     }
 
+    /// Whether the session is over, and somebody still waits for its record.
+    pub(super) fn is_over(&self) -> bool {
+        self.news.borrow().ended && !self.is_settled()
+    }
+
+    /// Whether nobody needs it any more.
+    pub fn is_settled(&self) -> bool {
+        self.news.borrow().settled
+    }
+
+    /// How far services may fall behind a busy session by their own choice.
+    pub(super) fn slack(&self) -> u64 {
+        self.disk.limit() / 4
+    }
+
+    /// Whether it has files.
+    pub(super) fn holds_disk(&self) -> bool {
+        !self.disk.is_unused()
+    }
+
+    /// For how long no entry came and no service took one.
+    pub(super) fn idle(&self) -> Duration {
+        let touched = self.lock().touched;
+        touched.map_or(Duration::ZERO, |touched| touched.elapsed())
+    }
+
+    /// Gives up what is not at its service yet, and deletes everything. Blocks the thread.
+    pub(super) fn evict(&self, problem: &str) {
+        for copy in &mut self.lock().copies {
+            if copy.is_followed() {
+                copy.position.given_up = Some(problem.to_owned());
+            }
+        }
+        self.settle();
+    }
+
     /// Neither disk nor memory takes more.
     pub(super) fn refused(&self) {
         self.break_if(Copy::is_followed);
@@ -297,8 +370,13 @@ impl Journal {
         let is_broken = (self.lock().copies.iter())
             .any(|copy| copy.target.policy == Policy::FailClosed && is_concerned(copy));
         if is_broken {
-            self.broken.cancel();
+            self.break_session();
         }
+    }
+
+    /// The session must not go on.
+    pub(super) fn break_session(&self) {
+        self.broken.cancel();
     }
 
     /// The segment that has entry `entry`, or the first one after it.
@@ -347,7 +425,9 @@ impl Journal {
     /// Service `number` takes no more because of `problem`. Blocks the thread.
     /// Returns true, for that is the end of it.
     pub(super) fn give_up(&self, number: usize, problem: String) -> bool {
-        self.change(number, |position, _| position.given_up = Some(problem));
+        self.change(number, |position, _| {
+            position.given_up.get_or_insert(problem);
+        });
         self.save(number);
         self.break_if(|copy| copy.position.given_up.is_some());
         true
@@ -357,6 +437,7 @@ impl Journal {
     fn change(&self, number: usize, change: impl FnOnce(&mut Position, u64)) -> Option<Instant> {
         let mut state = self.lock();
         let next = state.next;
+        state.touched = Some(Instant::now());
         let copy = state.copies.get_mut(number)?;
         change(&mut copy.position, next);
         Some(copy.saved)
@@ -375,7 +456,7 @@ impl Journal {
     }
 
     /// Whether the disk did not take what stands first. Memory is short, and needed at once.
-    fn is_in_memory(&self) -> bool {
+    pub(super) fn is_in_memory(&self) -> bool {
         let state = self.lock();
         let first = state.segments.front();
         first.is_some_and(|segment| matches!(segment.place, Place::Memory(_)))
@@ -422,7 +503,7 @@ impl Journal {
         }
     }
 
-    fn release(&self, segment: &Segment) {
+    pub(super) fn release(&self, segment: &Segment) {
         let (own, all) = match segment.place {
             Place::File => (&self.disk, &self.store.disk),
             Place::Memory(_) => (&self.memory, &self.store.memory),
@@ -452,10 +533,15 @@ impl Journal {
         self.news.send_modify(|news| news.settled = true);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs while the lock is held, and the counters stand by themselves.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn data_of(batch: &[Entry]) -> u64 {
+    let lengths = batch.iter().map(|entry| entry.event.data_len() as u64);
+    lengths.sum()
 }
 
 fn output(entry: &Entry) -> u64 {
@@ -467,7 +553,7 @@ fn output(entry: &Entry) -> u64 {
 
 impl Copy {
     /// Whether it still needs entries.
-    fn is_followed(&self) -> bool {
+    pub(super) fn is_followed(&self) -> bool {
         self.position.is_followed()
     }
 }

@@ -20,6 +20,7 @@ mod frame;
     reason = "the main type lives in a file named after it"
 )]
 mod journal;
+mod laggards;
 mod reader;
 mod recovery;
 mod sink;
@@ -33,7 +34,7 @@ pub use sink::JournalSink;
 pub use store::{Settings, Store};
 
 use super::remote::Target;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::uploader::Uploader;
 
@@ -51,6 +52,7 @@ pub fn copies(
             target: target.clone(),
             position: position.clone(),
             saved: Instant::now(),
+            lost: 0,
         })
         .collect()
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 
 use super::super::entry::{Entry, Event};
+use super::super::growing::Piece as Cast;
 use super::super::spool::ENTRY_COST;
 use super::super::uploader::Wants;
 use super::frame::{self, HEADER};
@@ -29,6 +30,8 @@ pub(super) struct Batch {
     ends: Vec<u64>,
     /// Where it goes on if all of them are confirmed.
     after: Cursor,
+    /// The cast that they were put into, in place of `entries`.
+    pub(super) cast: Option<Cast>,
 }
 
 impl Cursor {
@@ -41,13 +44,38 @@ impl Cursor {
 impl Batch {
     /// Where it goes on if the first `confirmed` entries are.
     pub(super) fn after(&self, confirmed: usize) -> Cursor {
-        if confirmed >= self.entries.len() {
+        if confirmed >= self.len() {
             return self.after;
         }
         let last = confirmed
             .checked_sub(1)
             .and_then(|last| self.ends.get(last));
         Cursor::at(last.copied().unwrap_or(self.start))
+    }
+
+    /// How many entries there are to be confirmed.
+    pub(super) fn len(&self) -> usize {
+        let in_cast = self.cast.as_ref().map(|cast| cast.count);
+        in_cast.unwrap_or(self.entries.len())
+    }
+
+    /// What they take in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        let in_cast = self.cast.as_ref().map(|cast| cast.bytes.len() as u64);
+        in_cast.unwrap_or_else(|| self.entries.iter().map(cost).sum())
+    }
+
+    /// What the first `count` entries count of what a follower waits for; all of them, if they are in
+    /// a cast.
+    pub(super) fn counted(&self, wants: Wants, count: usize) -> u64 {
+        if let Some(cast) = &self.cast {
+            return cast.output;
+        }
+        let counted = self.entries.iter().take(count).map(|entry| match wants {
+            Wants::Entries => cost(entry),
+            Wants::Output | Wants::Cast => entry.event.data_len() as u64,
+        });
+        counted.sum()
     }
 
     /// Number of the first entry that was not read.
@@ -57,6 +85,11 @@ impl Batch {
 
     /// Takes the entry with this number; returns what it costs.
     fn take(&mut self, number: u64, entry: Entry, wants: Wants) -> u64 {
+        if let Some(cast) = &mut self.cast {
+            let before = cast.bytes.len();
+            cast.add(&entry);
+            return (cast.bytes.len() - before) as u64;
+        }
         let cost = match (wants, &entry.event) {
             (Wants::Output, Event::Input(_) | Event::Resize(_)) => return 0,
             (Wants::Output, Event::Output(bytes) | Event::ErrorOutput(bytes)) => {
@@ -93,13 +126,21 @@ impl Batch {
 }
 
 impl Journal {
-    /// Reads what follows `cursor`, until the entries cost `limit`; at least one. Blocks the thread.
-    pub(super) fn read(&self, cursor: Cursor, limit: u64, wants: Wants) -> io::Result<Batch> {
+    /// Reads what follows `cursor`, until the entries cost `limit`; at least one. If there is a `cast`,
+    /// they go into it. Blocks the thread.
+    pub(super) fn read(
+        &self,
+        cursor: Cursor,
+        limit: u64,
+        wants: Wants,
+        cast: Option<Cast>,
+    ) -> io::Result<Batch> {
         let mut batch = Batch {
             start: cursor.entry,
             entries: Vec::new(),
             ends: Vec::new(),
             after: cursor,
+            cast,
         };
         let mut taken = 0;
         while taken < limit {
@@ -135,7 +176,7 @@ pub(super) enum Source {
 impl Piece {
     fn read(self, batch: &mut Batch, taken: &mut u64, limit: u64, wants: Wants) -> io::Result<()> {
         let cursor = batch.after;
-        if batch.entries.is_empty() {
+        if batch.len() == 0 {
             batch.start = cursor.entry.max(self.first);
         }
         match self.source {
@@ -200,7 +241,7 @@ mod tests {
             Event::Input("secret".into()),
         ]);
 
-        let read = |limit| journal.read(Cursor::default(), limit, Wants::Output);
+        let read = |limit| journal.read(Cursor::default(), limit, Wants::Output, None);
         let batch = read(1000).unwrap();
 
         let events = [
@@ -219,7 +260,7 @@ mod tests {
         let journal = journal(vec![Event::Output("x".into()); 5000]);
 
         let length = |wants| {
-            let batch = journal.read(Cursor::default(), 4096, wants).unwrap();
+            let batch = journal.read(Cursor::default(), 4096, wants, None).unwrap();
             let lengths = batch.entries.iter().map(|entry| entry.event.data_len());
             lengths.sum::<usize>()
         };
@@ -229,11 +270,7 @@ mod tests {
     }
 
     fn journal(events: Vec<Event>) -> Journal {
-        let settings = Settings {
-            directory: "/nonexistent".into(),
-            session_bytes: 0,
-            total_bytes: 0,
-        };
+        let settings = Settings::new("/nonexistent", 0);
         let journal = Journal::new(Arc::new(Store::new(settings)), Vec::new());
         let at = Duration::ZERO;
         let entries = events.into_iter().map(|event| Entry { at, event });

@@ -15,8 +15,6 @@ use super::frame::{self, HEADER, Header};
 use super::journal::{Place, Segment};
 use super::store::Store;
 
-/// What was not uploaded by then is deleted: as long as recordings are kept, 14 days.
-const KEPT: Duration = Duration::from_hours(14 * 24);
 /// Beginning of the name of a folder that was set aside. No session id begins with a dot.
 const ASIDE: &str = ".broken-";
 
@@ -43,13 +41,15 @@ pub fn recover(store: &Arc<Store>) -> Vec<Left> {
         }
     };
     let folders = entries.flatten().map(|entry| entry.path());
-    folders
+    let mut left: Vec<Left> = folders
         .filter(|path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()))
-        .filter_map(|path| take_over(&path))
-        .collect()
+        .filter_map(|path| take_over(&path, store.retention()))
+        .collect();
+    left.sort_by_key(|left| left.manifest.about.started);
+    left
 }
 
-fn take_over(path: &Path) -> Option<Left> {
+fn take_over(path: &Path, retention: Duration) -> Option<Left> {
     let folder = match Folder::lock(path.to_owned()) {
         Ok(folder) => folder,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -61,8 +61,9 @@ fn take_over(path: &Path) -> Option<Left> {
             return None;
         }
     };
-    if is_old(path) {
-        warn!(path = %path.display(), "a record was not uploaded in 14 days and is deleted");
+    if is_old(path, retention) {
+        let hours = retention.as_secs() / 3600;
+        warn!(path = %path.display(), hours, "a record was not uploaded in time and is deleted");
         folder.delete();
         return None;
     }
@@ -85,9 +86,9 @@ fn take_over(path: &Path) -> Option<Left> {
     }
 }
 
-fn is_old(path: &Path) -> bool {
+fn is_old(path: &Path, retention: Duration) -> bool {
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > KEPT))
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > retention))
 }
 
 fn is_aside(path: &Path) -> bool {
@@ -161,6 +162,7 @@ impl Contents {
         }
         self.data = header.data;
         let (mut entries, mut whole) = (0, HEADER as u64);
+        let before = self.data;
         while !self.ended
             && let Some((entry, size)) = frame::read(&mut file, length - whole)?
         {
@@ -181,6 +183,8 @@ impl Contents {
             first: header.first,
             entries,
             bytes: whole,
+            data: self.data - before,
+            at: self.at,
             place: Place::File,
         });
         Ok(())
@@ -211,6 +215,8 @@ impl Contents {
             first: number,
             entries: 1,
             bytes: super::reader::cost(&entry),
+            data: 0,
+            at: self.at,
             place: Place::Memory(vec![entry]),
         });
     }

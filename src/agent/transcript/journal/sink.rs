@@ -134,16 +134,16 @@ impl Files {
         if self.disk.begins_segment(header.first) {
             bytes += HEADER as u64;
         }
-        for budget in [&journal.disk, &journal.store.disk] {
-            if !budget.take(bytes) {
-                if std::ptr::eq(budget, &raw const journal.store.disk) {
-                    journal.disk.give(bytes);
-                }
-                return Err(SinkError::Quota {
-                    path: folder,
-                    quota: budget.limit(),
-                });
-            }
+        let full = |limit| SinkError::Quota {
+            path: folder.clone(),
+            quota: limit,
+        };
+        if !journal.take_disk(bytes) {
+            return Err(full(journal.disk.limit()));
+        }
+        if !journal.store.take_disk(bytes) {
+            journal.disk.give(bytes);
+            return Err(full(journal.store.disk.limit()));
         }
         let entries = batch.len() as u64;
         let written = self.disk.append(&folder, header, entries, &frames);
@@ -171,9 +171,15 @@ fn keep(journal: &Journal, batch: &[Entry]) -> Result<(), Full> {
     match batch.last() {
         Some(last) if matches!(last.event, Event::End(_)) => {
             let bytes = batch.iter().map(|e| e.event.data_len() as u64).sum();
+            let before = batch.iter().map(|entry| match entry.event {
+                Event::Missing { bytes } => bytes,
+                _ => 0,
+            });
             let gap = Entry {
                 at: last.at,
-                event: Event::Missing { bytes },
+                event: Event::Missing {
+                    bytes: bytes + before.sum::<u64>(),
+                },
             };
             let rest: Vec<Entry> = [gap, last.clone()].into();
             let kept: u64 = rest.iter().map(cost).sum();

@@ -1,5 +1,6 @@
 //! What a journal promises while services are slow, hang, fail and come back, and across a crash.
 
+mod bounds;
 mod world;
 
 use std::fs;

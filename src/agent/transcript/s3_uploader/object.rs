@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::aws::{Bucket, CallError, Encryption, ObjectKey, Part};
+use crate::aws::{Attributes, Bucket, CallError, Encryption, ObjectKey, Part};
 
 /// An object and its place.
 #[derive(Debug, Clone)]
@@ -11,6 +11,8 @@ pub struct Object {
     pub bucket: Bucket,
     /// Its key.
     pub key: ObjectKey,
+    /// Its media type.
+    pub content_type: &'static str,
     /// How the bucket encrypts.
     pub encryption: Option<Encryption>,
 }
@@ -18,8 +20,9 @@ pub struct Object {
 impl Object {
     /// Stores it whole.
     pub async fn put(&self, text: Bytes) -> Result<(), CallError> {
-        let encryption = self.encryption.as_ref();
-        self.bucket.put_object(&self.key, text, encryption).await
+        self.bucket
+            .put_object(&self.key, text, self.attributes())
+            .await
     }
 
     /// Begins its successor with the first `bytes` of it.
@@ -61,9 +64,16 @@ impl Object {
     }
 
     async fn create(&self) -> Result<String, CallError> {
-        let encryption = self.encryption.as_ref();
+        let attributes = self.attributes();
         let bucket = &self.bucket;
-        bucket.create_multipart_upload(&self.key, encryption).await
+        bucket.create_multipart_upload(&self.key, attributes).await
+    }
+
+    fn attributes(&self) -> Attributes<'_> {
+        Attributes {
+            content_type: self.content_type,
+            encryption: self.encryption.as_ref(),
+        }
     }
 
     /// Deletes an upload that came to nothing. If that fails too, the bucket's lifecycle does it.

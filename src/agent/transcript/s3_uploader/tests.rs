@@ -1,3 +1,4 @@
+mod cast;
 mod fake;
 
 use std::time::SystemTime;
@@ -12,6 +13,7 @@ use crate::runtime::tls;
 use fake::Fake;
 
 const KEY: &str = "/my-logs/pre/fix/alice-1.log";
+const CAST_KEY: &str = "/my-logs/pre/fix/alice-1.cast";
 
 #[tokio::test]
 async fn object_is_whole_after_each_upload_and_confirmed_at_the_end() {
@@ -274,7 +276,12 @@ async fn missing_bucket_and_impossible_names_show_in_the_check() {
     let server = TestServer::start(|_, _| Reply(404, vec![], String::new())).await;
     let uploader = |bucket: &str, prefix: &str| {
         let about = Arc::new(about("alice-1"));
-        S3Uploader::new(server.client(), about, bucket, prefix, false, None)
+        let place = S3Place {
+            bucket,
+            key_prefix: prefix,
+            ..fake::PLACE
+        };
+        S3Uploader::new(server.client(), about, &place, None)
     };
 
     for (bucket, prefix) in [("my-logs", ""), ("My Logs", ""), ("my-logs", "../x")] {
@@ -314,7 +321,12 @@ fn at(url: &str, encrypted: bool) -> S3Uploader {
     let endpoints = Endpoints::for_region("test-1", None).and_then(|all| all.with_s3(url));
     let credentials = Arc::new(StaticCredentials::new("AKID", "secret", None));
     let client = Client::new(endpoints.unwrap(), tls::client_config(), credentials);
-    S3Uploader::new(client, Arc::new(about("a")), "my-logs", "", encrypted, None)
+    let place = S3Place {
+        key_prefix: "",
+        encrypted,
+        ..fake::PLACE
+    };
+    S3Uploader::new(client, Arc::new(about("a")), &place, None)
 }
 
 async fn confirmed(uploader: &mut S3Uploader, entries: &[Entry]) -> usize {

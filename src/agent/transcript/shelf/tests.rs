@@ -77,6 +77,40 @@ fn files_that_are_no_recordings_are_left_alone() {
 }
 
 #[test]
+fn recordings_of_before_the_clock_stepped_back_are_young_and_go_last() {
+    let folder = Folder::new();
+    let shelf = folder.shelf(25);
+    folder.put("before.log", 10, Duration::ZERO);
+    let file = File::options()
+        .write(true)
+        .open(folder.path().join("before.log"));
+    let future = SystemTime::now() + 1000 * MINUTE;
+    file.unwrap().set_modified(future).unwrap();
+    folder.put("old.log", 10, 30 * MINUTE);
+    folder.put("young.log", 10, MINUTE);
+
+    shelf.sweep();
+    assert_eq!(folder.names(), ["before.log", "young.log"]);
+
+    folder.put("younger.log", 20, Duration::ZERO);
+    shelf.sweep();
+    assert_eq!(folder.names(), ["before.log"]);
+}
+
+#[test]
+fn probe_leaves_nothing_behind_and_tells_of_a_folder_that_cannot_be_made() {
+    let folder = Folder::new();
+    let session = SessionId::new("alice-1").unwrap();
+
+    folder.shelf(100).probe(&session).unwrap();
+
+    assert_eq!(folder.names(), Vec::<String>::new());
+    fs::remove_dir(folder.path()).unwrap();
+    fs::write(folder.path(), "in the way").unwrap();
+    folder.shelf(100).probe(&session).unwrap_err();
+}
+
+#[test]
 fn folder_that_is_not_there_is_no_trouble() {
     let folder = Folder::new();
     fs::remove_dir(folder.path()).unwrap();

@@ -20,10 +20,7 @@ pub(super) fn answer(
     speaks_for_itself(node_id, member("InstanceId"))?;
     let answer = match operation {
         "ListInstanceAssociations" | "ListAssociations" => json!({"Associations": []}),
-        "UpdateInstanceAssociationStatus"
-        | "UpdateAssociationStatus"
-        | "PutInventory"
-        | "PutConfigurePackageResult" => json!({}),
+        "UpdateInstanceAssociationStatus" | "UpdateAssociationStatus" | "PutInventory" => json!({}),
         "PutComplianceItems" => {
             speaks_for_itself(node_id, member("ResourceId"))?;
             json!({})

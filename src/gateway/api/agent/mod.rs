@@ -2,8 +2,8 @@
 //!
 //! A node speaks for itself only: wherever a request names a node, it must be the one that signed.
 
-mod delivery;
 mod empty;
+mod packages;
 mod registration;
 mod report;
 
@@ -29,6 +29,7 @@ pub(super) async fn call(
         "GetParameter" => reply(&parameter_store::get(state, read(body)?).await?),
         "GetDocument" => reply(&documents::get(state, read(body)?).await?),
         "DescribeDocument" => reply(&documents::describe(state, read(body)?).await?),
+        "PutConfigurePackageResult" => reply(&packages::note_result(node_id, &read(body)?)),
         _ => match empty::answer(operation, node_id, &read(body)?)? {
             Some(answer) => reply(&answer),
             None => Err(denied(node_id, "ssm", operation)),
@@ -36,25 +37,12 @@ pub(super) async fn call(
     }
 }
 
-/// Runs `operation` of the message delivery service for the node `node_id`.
-///
-/// # Errors
-/// Those of the operation.
-pub(super) async fn call_delivery(
-    state: &ApiState,
-    operation: &str,
-    node_id: &str,
-    body: &[u8],
-) -> Result<Vec<u8>, ApiError> {
-    delivery::call(state, operation, node_id, body).await
-}
-
 /// Checks that a request of `node_id` that names the node `named` speaks for itself. One that
 /// names none does.
 ///
 /// # Errors
 /// `AccessDeniedException`.
-fn speaks_for_itself(node_id: &str, named: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn speaks_for_itself(node_id: &str, named: Option<&str>) -> Result<(), ApiError> {
     match named {
         Some(named) if named != node_id => Err(ApiError::access_denied(format!(
             "{node_id} is not authorized to speak for {named}"
@@ -63,7 +51,8 @@ fn speaks_for_itself(node_id: &str, named: Option<&str>) -> Result<(), ApiError>
     }
 }
 
-fn denied(node_id: &str, service: &str, operation: &str) -> ApiError {
+/// The error for an operation that is none for nodes.
+pub(super) fn denied(node_id: &str, service: &str, operation: &str) -> ApiError {
     ApiError::access_denied(format!(
         "node {node_id} is not authorized to perform: {service}:{operation}"
     ))

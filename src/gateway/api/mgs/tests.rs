@@ -20,6 +20,7 @@ use url::Url;
 
 use super::*;
 use crate::gateway::api::signature::Verifier;
+use crate::gateway::attachments::Attachments;
 use crate::gateway::broker::{self, Broker, StartRequest, Ticket};
 use crate::gateway::recordings::{self, Recordings};
 use crate::gateway::store::Store;
@@ -183,6 +184,10 @@ impl Gateway {
             store: store.clone(),
             broker: broker.clone(),
             recordings,
+            attachments: Attachments::new(
+                "/nowhere".as_ref(),
+                "https://gateway.example".parse().unwrap(),
+            ),
             verifier: Verifier::new(store.clone()),
             cancel,
         });

@@ -37,7 +37,7 @@ pub(in crate::gateway::broker) enum Event {
         command: CommandId,
         nodes: Option<Vec<String>>,
     },
-    /// The node has a control channel, perhaps a new one.
+    /// The node has a control channel, perhaps a new one, or begins to poll.
     Connected(String),
     /// A control channel of the node is gone.
     Disconnected(String),
@@ -178,8 +178,8 @@ impl Courier {
             }
             Event::Connected(node) => self.dispatcher.handle_connected(&node, now),
             Event::Disconnected(node) => {
-                // The older of two channels may be the one that went.
-                if self.hub.registry.handle(&node).is_none() {
+                // The older of two channels may be the one that went, and the node may poll already.
+                if !self.is_reachable(&node) {
                     self.dispatcher.handle_disconnected(&node);
                 }
             }
@@ -203,7 +203,13 @@ impl Courier {
             match action {
                 Action::Send(command, node) => self.send(&command, &node),
                 Action::Cancel(command, node) => self.cancel(&command, &node),
-                Action::Note(command, node, status) => notes.push((command, node, status)),
+                Action::Note(command, node, status) => {
+                    if status.is_final() {
+                        let job_id = command.job_on(&node);
+                        self.hub.letterboxes.take_back(&node, &job_id);
+                    }
+                    notes.push((command, node, status));
+                }
                 Action::Forget(command) => {
                     self.jobs.remove(&command);
                 }
@@ -217,23 +223,26 @@ impl Courier {
         }
     }
 
-    fn send(&self, command: &CommandId, node: &str) {
+    fn is_reachable(&self, node: &str) -> bool {
+        let hub = &self.hub;
+        hub.registry.handle(node).is_some() || hub.letterboxes.is_live(node, Instant::now())
+    }
+
+    fn send(&mut self, command: &CommandId, node: &str) {
         let Some(letter) = self.jobs.get(command) else {
             return;
         };
         debug!(%command, node, "command is sent");
-        self.post(
-            node,
-            &Job {
-                content: letter.content.clone(),
-                job_id: command.job_on(node),
-                topic: letter.topic.clone(),
-                schema_version: 1,
-            },
-        );
+        let job = Job {
+            content: letter.content.clone(),
+            job_id: command.job_on(node),
+            topic: letter.topic.clone(),
+            schema_version: 1,
+        };
+        self.post(node, job);
     }
 
-    fn cancel(&self, command: &CommandId, node: &str) {
+    fn cancel(&mut self, command: &CommandId, node: &str) {
         let content = CancelCommand {
             cancel_message_id: command.job_on(node),
         };
@@ -241,22 +250,35 @@ impl Courier {
             return;
         };
         info!(%command, node, "command is to be cancelled");
-        self.post(
-            node,
-            &Job {
-                content: content.encode(),
-                job_id: own.job_on(node),
-                topic: CANCEL_TOPIC.into(),
-                schema_version: 1,
-            },
-        );
+        let job = Job {
+            content: content.encode(),
+            job_id: own.job_on(node),
+            topic: CANCEL_TOPIC.into(),
+            schema_version: 1,
+        };
+        self.post(node, job);
     }
 
-    /// A job that finds no room is sent again later.
-    fn post(&self, node: &str, job: &Job) {
-        let handle = self.hub.registry.handle(node);
-        if !handle.is_some_and(|handle| handle.try_send(frames::job(job))) {
-            warn!(node, job = job.job_id, "the node takes no job now");
+    /// Brings a job to the node, by one way: its control channel if there is one, else its next poll. A
+    /// job that finds no room is sent again later.
+    fn post(&mut self, node: &str, job: Job) {
+        let (hub, now) = (Arc::clone(&self.hub), Instant::now());
+        if hub.letterboxes.was_given(node, &job.job_id, now) {
+            debug!(
+                node,
+                job = job.job_id,
+                "a poll has it, its answer may be on its way"
+            );
+            return;
+        }
+        if let Some(handle) = hub.registry.handle(node) {
+            hub.letterboxes.clear(node);
+            if !handle.try_send(frames::job(&job)) {
+                warn!(node, job = job.job_id, "the node takes no job now");
+            }
+        } else if !hub.letterboxes.post(node, job, now) {
+            debug!(node, "the node does not poll any more");
+            self.dispatcher.handle_disconnected(node);
         }
     }
 }

@@ -158,7 +158,7 @@ impl Dispatcher {
         self.release(&command, now);
     }
 
-    /// The node has a control channel, perhaps a new one.
+    /// The node has a control channel, perhaps a new one, or begins to poll.
     pub(super) fn handle_connected(&mut self, node: &str, now: Instant) {
         self.online.insert(node.to_owned());
         for command in self.of_node.get(node).cloned().unwrap_or_default() {

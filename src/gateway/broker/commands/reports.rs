@@ -1,4 +1,4 @@
-//! What control channels bring about commands.
+//! What nodes say of commands.
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 use super::super::frames;
 use super::super::hub::Hub;
 use super::courier::Event;
+use crate::gateway::store::StoreError;
 use crate::gateway::store::commands::Applied;
 use crate::protocol::wire::command::Report;
 use crate::protocol::wire::job::{CommandId, JobAck, JobReply};
@@ -40,31 +41,40 @@ pub(in crate::gateway::broker) async fn handle_reply(
     message: &Message,
 ) -> Result<Option<Bytes>, DecodeError> {
     let reply = JobReply::decode(&message.payload)?;
-    let acknowledge = Some(frames::job_reply_ack(message.id, &reply.job_id));
-    let report = match Report::decode(&reply.content) {
+    let noted = note_report(hub, node_id, &reply.job_id, &reply.content).await;
+    Ok(match noted {
+        Ok(()) => Some(frames::job_reply_ack(message.id, &reply.job_id)),
+        Err(error) => {
+            warn!(job = reply.job_id, %error, "a report cannot be stored, the node will repeat it");
+            None
+        }
+    })
+}
+
+/// Notes what a node reports of a job. What is not understood, or was not asked for here, is dropped.
+///
+/// # Errors
+/// [`StoreError`]: the node has to report again.
+pub(super) async fn note_report(
+    hub: &Hub,
+    node_id: &str,
+    job_id: &str,
+    content: &str,
+) -> Result<(), StoreError> {
+    let report = match Report::decode(content) {
         Ok(report) => report,
         Err(error) => {
-            warn!(job = reply.job_id, %error, "a report of a command is not understood");
-            return Ok(acknowledge);
+            warn!(job = job_id, %error, "a report of a command is not understood");
+            return Ok(());
         }
     };
-    let Some(command) = command_of(&reply.job_id, node_id) else {
-        warn!(
-            job = reply.job_id,
-            "a report of a job that was not the node's"
-        );
-        return Ok(acknowledge);
+    let Some(command) = command_of(job_id, node_id) else {
+        warn!(job = job_id, "a report of a job that was not the node's");
+        return Ok(());
     };
-    let applied = match hub.store.apply_report(&command, node_id, report).await {
-        Ok(applied) => applied,
-        Err(error) => {
-            warn!(%command, %error, "a report cannot be stored, the node will repeat it");
-            return Ok(None);
-        }
-    };
-    let ended = match applied {
+    let ended = match hub.store.apply_report(&command, node_id, report).await? {
         // Cancellations are commands of their own, of which nothing is kept.
-        Applied::Unknown => return Ok(acknowledge),
+        Applied::Unknown => return Ok(()),
         Applied::Noted => None,
         Applied::Ended(ended) => {
             info!(%command, status = ended.status.details(), "command ended");
@@ -77,11 +87,11 @@ pub(in crate::gateway::broker) async fn handle_reply(
         ended,
     };
     hub.commands.tell(event).await;
-    Ok(acknowledge)
+    Ok(())
 }
 
 /// The command of a job that is this node's.
-fn command_of(job_id: &str, node_id: &str) -> Option<CommandId> {
+pub(super) fn command_of(job_id: &str, node_id: &str) -> Option<CommandId> {
     let command = CommandId::of_job(job_id).ok()?;
     (command.job_on(node_id) == job_id).then_some(command)
 }

@@ -216,19 +216,19 @@ async fn commands_go_on_after_a_restart() {
 }
 
 impl Peer {
-    async fn expect_job(&mut self) -> (Message, Job) {
+    pub(super) async fn expect_job(&mut self) -> (Message, Job) {
         let message = self.expect(MessageType::AgentJob).await;
         let job = Job::decode(&message.payload).unwrap();
         (message, job)
     }
 
-    async fn answer(&mut self, message: &Message, job: &Job, answer: JobAnswer) {
+    pub(super) async fn answer(&mut self, message: &Message, job: &Job, answer: JobAnswer) {
         let ack = JobAck::new(&job.job_id, message.id, message.created_ms, answer);
         self.tell(MessageType::AgentJobAck, ack.encode()).await;
     }
 
     /// Reports and takes the acknowledgement.
-    async fn report(&mut self, job: &Job, document_status: Status) {
+    pub(super) async fn report(&mut self, job: &Job, document_status: Status) {
         let report = Report {
             additional_info: Default::default(),
             document_status,
@@ -253,7 +253,7 @@ impl Peer {
 }
 
 /// Sends a command to [`NODE`] that may take 90 seconds to reach it and two minutes to run.
-async fn send(world: &World, content: &str) -> CommandId {
+pub(super) async fn send(world: &World, content: &str) -> CommandId {
     let id = CommandId::new(Uuid::new_v4().to_string()).unwrap();
     let requested = SystemTime::now();
     let command = CommandRecord {
@@ -288,11 +288,11 @@ async fn send(world: &World, content: &str) -> CommandId {
     id
 }
 
-async fn status(world: &World, id: &CommandId) -> InvocationStatus {
+pub(super) async fn status(world: &World, id: &CommandId) -> InvocationStatus {
     let found = world.store.invocation(id, NODE).await.unwrap();
     found.unwrap().0.status
 }
 
-async fn until_status(world: &World, id: &CommandId, wanted: InvocationStatus) {
+pub(super) async fn until_status(world: &World, id: &CommandId, wanted: InvocationStatus) {
     until(async || status(world, id).await == wanted).await;
 }

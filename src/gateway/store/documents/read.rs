@@ -12,7 +12,7 @@ const SELECT: &str = "
     SELECT d.name, d.document_type, d.tags, d.default_version,
            (SELECT max(number) FROM document_versions l WHERE l.name = d.name) AS latest_version,
            v.number, v.version_name, v.display_name, v.target_type, v.format, v.schema_version,
-           v.platforms, v.description, v.content, v.hash, v.author, v.created_ms
+           v.platforms, v.description, v.content, v.hash, v.author, v.created_ms, v.attachments
     FROM documents d JOIN document_versions v ON v.name = d.name";
 
 impl Store {
@@ -131,6 +131,7 @@ pub(super) fn exists(connection: &Connection, name: &dyn ToSql) -> rusqlite::Res
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Document> {
     let platforms: String = row.get("platforms")?;
+    let attachments: String = row.get("attachments")?;
     Ok(Document {
         name: row.get("name")?,
         document_type: row.get("document_type")?,
@@ -150,6 +151,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Document> {
             content: row.get("content")?,
             hash: row.get("hash")?,
             author: row.get("author")?,
+            // Only this store writes them.
+            attachments: serde_json::from_str(&attachments).unwrap_or_default(),
         },
     })
 }

@@ -223,7 +223,7 @@ async fn documents_and_versions_are_limited() {
             connection.execute_batch(&format!(
                 "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {VERSION_LIMIT})
                  INSERT INTO document_versions
-                 SELECT 'Doc', i, NULL, NULL, NULL, 'JSON', '1.0', '', '', i, i, '', 0 FROM n;
+                 SELECT 'Doc', i, NULL, NULL, NULL, 'JSON', '1.0', '', '', i, i, '', 0, '[]' FROM n;
                  WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {DOCUMENT_LIMIT})
                  INSERT INTO documents SELECT 'Doc' || i, 'Session', '[]', 1, 1 FROM n;"
             ))
@@ -279,5 +279,11 @@ fn version(content: &str) -> NewVersion {
         content: content.into(),
         hash: content.into(),
         author: "arn:alice".into(),
+        attachments: vec![Attachment {
+            name: "a.zip".into(),
+            sha256: "ab".into(),
+            size: 7,
+            url: Some("https://h/a.zip".into()),
+        }],
     }
 }

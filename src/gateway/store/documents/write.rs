@@ -197,11 +197,13 @@ fn insert_version(
     new: &NewVersion,
     now: SystemTime,
 ) -> rusqlite::Result<()> {
+    let attachments = serde_json::to_string(&new.attachments)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     connection
         .prepare_cached(
             "INSERT INTO document_versions (name, number, version_name, display_name, target_type,
-                 format, schema_version, platforms, description, content, hash, author, created_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 format, schema_version, platforms, description, content, hash, author, created_ms, attachments)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             name,
@@ -216,7 +218,8 @@ fn insert_version(
             new.content,
             new.hash,
             new.author,
-            to_millis(now)
+            to_millis(now),
+            attachments
         ])
         .map(drop)
 }

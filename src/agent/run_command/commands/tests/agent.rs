@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::agent::audit::AuditLog;
 use crate::agent::parameter_store::{Lookup, ParameterStore};
-use crate::agent::run_command::{Channels, Services, Settings, run};
+use crate::agent::run_command::{Channels, Services, Settings, Sources, run};
 use crate::protocol::wire::command::{CancelCommand, Report, SendCommand, Status};
 use crate::protocol::wire::job::{
     CANCEL_TOPIC, CommandId, Job, JobAck, JobAnswer, JobReply, JobReplyAck, SEND_TOPIC,
@@ -27,12 +27,45 @@ pub(super) struct Agent {
     pub(super) jobs: mpsc::Sender<Message>,
     pub(super) answers: mpsc::Receiver<Message>,
     pub(super) connections: watch::Sender<bool>,
+    /// The message delivery service's end, if it is used.
+    pub(super) delivery: Option<Way>,
+    /// Says that a command of this host was left.
+    pub(super) local: Arc<Notify>,
     pub(super) cancel: CancellationToken,
     /// Its own: what a killed agent had begun to write must be over before another one starts.
     runtime: OwnRuntime,
     pub(super) task: JoinHandle<()>,
     /// Acknowledge replies as they come.
     pub(super) acknowledges: bool,
+}
+
+/// The service's end of the older way.
+pub(super) struct Way {
+    pub(super) jobs: mpsc::Sender<Message>,
+    pub(super) answers: mpsc::Receiver<Message>,
+    /// Take replies as they come.
+    pub(super) acknowledges: bool,
+    _connections: watch::Sender<bool>,
+}
+
+impl Way {
+    fn pair() -> (Self, Channels) {
+        let (jobs, taken) = mpsc::channel(256);
+        let (answer, answers) = mpsc::channel(256);
+        let (connected, connections) = watch::channel(true);
+        let channels = Channels {
+            jobs: taken,
+            answers: answer,
+            connections,
+        };
+        let way = Self {
+            jobs,
+            answers,
+            acknowledges: true,
+            _connections: connected,
+        };
+        (way, channels)
+    }
 }
 
 pub(super) struct OwnRuntime(Option<Runtime>);
@@ -56,6 +89,15 @@ impl Drop for OwnRuntime {
 
 impl Agent {
     pub(super) fn start(settings: Settings) -> Self {
+        Self::start_with(settings, false)
+    }
+
+    /// With the older way, too.
+    pub(super) fn start_on_both_ways(settings: Settings) -> Self {
+        Self::start_with(settings, true)
+    }
+
+    fn start_with(settings: Settings, with_delivery: bool) -> Self {
         let (jobs, taken) = mpsc::channel(256);
         let (answer, answers) = mpsc::channel(256);
         let (connections, seen) = watch::channel(true);
@@ -75,12 +117,26 @@ impl Agent {
             .enable_all()
             .build()
             .unwrap();
-        let task = runtime.spawn(run(settings.clone(), channels, services, cancel.clone()));
+        let (delivery, delivered) = if with_delivery {
+            let (own, its) = Way::pair();
+            (Some(own), Some(its))
+        } else {
+            (None, None)
+        };
+        let local = Arc::new(Notify::new());
+        let sources = Sources {
+            gateway: channels,
+            delivery: delivered,
+            local: Arc::clone(&local),
+        };
+        let task = runtime.spawn(run(settings.clone(), sources, services, cancel.clone()));
         Self {
             settings,
             jobs,
             answers,
             connections,
+            delivery,
+            local,
             cancel,
             runtime: OwnRuntime(Some(runtime)),
             task,
@@ -240,6 +296,7 @@ pub(super) fn left(folder: &Path) -> Vec<PathBuf> {
         "document/state/pending",
         "document/state/current",
         "replies_mgs",
+        "replies",
     ] {
         for entry in std::fs::read_dir(folder.join(place)).unwrap() {
             found.push(entry.unwrap().path());

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::destination::Destination;
+pub(super) use self::s3::Location;
 use self::source_info::{SourceInfo, invalid};
 use super::super::document::member;
 use super::{Ended, Task};

@@ -2,7 +2,7 @@
 
 mod location;
 
-use self::location::Location;
+pub(in super::super) use self::location::Location;
 use super::destination::Destination;
 use super::source_info::SourceInfo;
 use super::tree::{Budget, Folder};

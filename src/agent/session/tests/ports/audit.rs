@@ -141,6 +141,74 @@ async fn raw_stream_that_is_refused_is_told() {
     assert_eq!(lines[2]["status"], "Failed");
 }
 
+#[tokio::test]
+async fn connections_that_are_open_when_the_session_is_cut_off_are_told_at_once() {
+    let mut audited = Audited::new();
+    let target = Target::new().await;
+    let mut world = audited.world(Transcript::new(None));
+    let mut tunnel = Tunnel::to(&mut world, target.port).await;
+    let stream = tunnel.open().await;
+    let mut connection = target.accept().await;
+    tunnel.write(stream, b"up").await;
+    read_exact(&mut connection, 2).await;
+    tunnel.client.ignore_the_rest();
+
+    // Its tasks are aborted.
+    drop(world);
+
+    audited.until_told("session-ended").await;
+    let lines = audited.lines().await;
+    let [_started, connection, ended] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    let address = format!("127.0.0.1:{}", target.port);
+    assert_eq!(text(connection, "target"), address);
+    assert_eq!(connection["up"], 2);
+    let reason = "the session broke off inside the agent";
+    assert_eq!(text(connection, "outcome"), reason);
+    assert_eq!(text(ended, "reason"), reason);
+}
+
+#[tokio::test]
+async fn session_with_very_many_connections_leaves_the_log_to_others() {
+    const CONNECTIONS: u64 = 260;
+    let mut audited = Audited::new();
+    let (_socket, port) = closed_port();
+    let mut world = audited.world(Transcript::new(None));
+    let mut tunnel = Tunnel::to(&mut world, port).await;
+    for _ in 0..CONNECTIONS {
+        let stream = tunnel.open().await;
+        tunnel.read_to_end(stream).await;
+    }
+    tunnel.client.close_session();
+    tunnel.client.ignore_the_rest();
+    world.outcome().await;
+
+    let lines = audited.lines().await;
+
+    let of = |name: &str| {
+        lines
+            .iter()
+            .filter(|line| text(line, "event") == name)
+            .count() as u64
+    };
+    let single = of("connection");
+    // One more each ten seconds, on a slow machine.
+    assert!((200..210).contains(&single), "{single} lines");
+    let [.., together, _ended] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(text(together, "event"), "connections");
+    assert!(text(together, "target").contains(&format!("127.0.0.1:{port}")));
+    let outcomes = together["outcomes"].as_object().unwrap();
+    assert!(outcomes.keys().next().unwrap().contains("refused"));
+    let rest: u64 = lines
+        .iter()
+        .filter_map(|line| line["connections"].as_u64())
+        .sum();
+    assert_eq!(single + rest, CONNECTIONS);
+}
+
 fn text<'a>(line: &'a Value, name: &str) -> &'a str {
     line[name].as_str().unwrap()
 }

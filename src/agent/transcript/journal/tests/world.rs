@@ -1,7 +1,6 @@
 //! Sessions, services and a spool folder for the tests of journals.
 
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const NOTHING: Duration = Duration::ZERO;
 
 pub(super) struct World {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     services: Arc<Fakes>,
-    disk: u64,
+    settings: JournalSettings,
     pub(super) uploads: Arc<Uploads>,
     pub(super) transcript: Transcript,
 }
@@ -31,20 +30,26 @@ impl World {
     }
 
     pub(super) fn with_disk(disk: u64) -> Self {
+        Self::with(disk, |_| {})
+    }
+
+    pub(super) fn with(disk: u64, change: impl FnOnce(&mut JournalSettings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let services = Arc::new(Fakes::default());
-        let uploads = Arc::new(uploads(folder.path(), disk, &services));
+        let mut settings = JournalSettings::new(folder.path().join("spool"), disk);
+        change(&mut settings);
+        let uploads = Arc::new(uploads(&settings, &services));
         Self {
             transcript: Transcript::new(None).with_uploads(Arc::clone(&uploads)),
-            folder,
+            _folder: folder,
             services,
-            disk,
+            settings,
             uploads,
         }
     }
 
     pub(super) fn another(&self) -> Uploads {
-        uploads(self.folder.path(), self.disk, &self.services)
+        uploads(&self.settings, &self.services)
     }
 
     /// Stops everything at once, so that nobody gets the session's end, and starts on the same folder.
@@ -59,6 +64,17 @@ impl World {
 
     pub(super) fn service(&self, bucket: &str, mood: Mood) -> Fake {
         let fake = Fake::new(mood);
+        let mut fakes = self.services.0.lock().unwrap();
+        fakes.push((bucket.to_owned(), fake.clone()));
+        fake
+    }
+
+    /// A service that wants what has gathered in this time.
+    pub(super) fn service_each(&self, bucket: &str, interval: Duration) -> Fake {
+        let fake = Fake {
+            interval,
+            ..Fake::new(Mood::Takes)
+        };
         let mut fakes = self.services.0.lock().unwrap();
         fakes.push((bucket.to_owned(), fake.clone()));
         fake
@@ -89,7 +105,7 @@ impl World {
     }
 
     pub(super) fn spool(&self) -> std::path::PathBuf {
-        self.folder.path().join("spool")
+        self.settings.directory.clone()
     }
 
     pub(super) fn folders(&self) -> Vec<String> {
@@ -108,14 +124,9 @@ impl World {
     }
 }
 
-fn uploads(folder: &Path, disk: u64, services: &Arc<Fakes>) -> Uploads {
-    let settings = JournalSettings {
-        directory: folder.join("spool"),
-        session_bytes: disk,
-        total_bytes: disk,
-    };
+fn uploads(settings: &JournalSettings, services: &Arc<Fakes>) -> Uploads {
     Uploads::new(
-        settings,
+        settings.clone(),
         Arc::clone(services) as Arc<dyn Services>,
         tokio::runtime::Handle::current(),
     )
@@ -131,6 +142,7 @@ pub(super) fn target(bucket: &str) -> Target {
             bucket: bucket.into(),
             key_prefix: String::new(),
             encrypted: false,
+            cast: false,
         },
         policy: Policy::FailOpen,
     }
@@ -186,6 +198,7 @@ struct Seen {
 pub(super) struct Fake {
     mood: Arc<Mutex<Mood>>,
     seen: watch::Sender<Seen>,
+    interval: Duration,
 }
 
 impl Fake {
@@ -193,6 +206,7 @@ impl Fake {
         Self {
             mood: Arc::new(Mutex::new(mood)),
             seen: watch::Sender::default(),
+            interval: Duration::from_millis(20),
         }
     }
 
@@ -202,6 +216,10 @@ impl Fake {
 
     pub(super) fn attempts(&self) -> u32 {
         self.seen.borrow().attempts
+    }
+
+    pub(super) fn taken(&self) -> Vec<Event> {
+        self.seen.borrow().taken.clone()
     }
 
     pub(super) fn last(&self) -> Option<Event> {
@@ -256,7 +274,7 @@ impl Uploader for Fake {
     }
 
     fn interval(&self) -> Duration {
-        Duration::from_millis(20)
+        self.interval
     }
 
     fn batch_limit(&self) -> usize {

@@ -3,10 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::super::{PART, S3Uploader};
-use super::{KEY, story};
+use super::super::{PART, S3Place, S3Uploader};
+use super::{CAST_KEY, KEY, story};
 use crate::aws::Client;
 use crate::aws::tests::server::{Reply, Seen, TestServer};
+
+/// Where the text of the story goes.
+pub(super) const PLACE: S3Place<'static> = S3Place {
+    bucket: "my-logs",
+    key_prefix: "pre/fix",
+    encrypted: false,
+    cast: false,
+};
 
 pub(super) struct Fake {
     server: TestServer,
@@ -44,12 +52,25 @@ impl Fake {
 
     pub(super) fn uploader(&self, state: Option<serde_json::Value>) -> S3Uploader {
         let about = Arc::new(story());
-        S3Uploader::new(self.client(), about, "my-logs", "pre/fix", false, state)
+        S3Uploader::new(self.client(), about, &PLACE, state)
+    }
+
+    /// An uploader of the cast.
+    pub(super) fn cast_uploader(&self, state: Option<serde_json::Value>) -> S3Uploader {
+        let place = S3Place {
+            cast: true,
+            ..PLACE
+        };
+        S3Uploader::new(self.client(), Arc::new(story()), &place, state)
     }
 
     pub(super) fn encrypted_uploader(&self) -> S3Uploader {
         let about = Arc::new(story());
-        S3Uploader::new(self.client(), about, "my-logs", "pre/fix", true, None)
+        let place = S3Place {
+            encrypted: true,
+            ..PLACE
+        };
+        S3Uploader::new(self.client(), about, &place, None)
     }
 
     /// The object, as far as it is there.
@@ -121,12 +142,12 @@ impl Bucket {
         match (seen.method.as_str(), seen.path.as_str()) {
             ("HEAD", "/my-logs/") => ok(String::new()),
             ("GET", "/my-logs/") => self.encryption(),
-            ("HEAD", KEY) => self.length(),
-            ("PUT", KEY) if upload.is_none() => {
+            ("HEAD", KEY | CAST_KEY) => self.length(),
+            ("PUT", KEY | CAST_KEY) if upload.is_none() => {
                 self.object = Some(seen.body.to_vec());
                 ok(String::new())
             }
-            ("POST", KEY) if query.contains_key("uploads") => {
+            ("POST", KEY | CAST_KEY) if query.contains_key("uploads") => {
                 self.made += 1;
                 let id = format!("u{}", self.made);
                 self.uploads.insert(id.clone(), BTreeMap::new());
@@ -134,8 +155,10 @@ impl Bucket {
                     "<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
                 ))
             }
-            ("PUT", KEY) => self.part(upload.unwrap(), query["partNumber"].parse().unwrap(), seen),
-            ("POST", KEY) => self.complete(upload.unwrap()),
+            ("PUT", KEY | CAST_KEY) => {
+                self.part(upload.unwrap(), query["partNumber"].parse().unwrap(), seen)
+            }
+            ("POST", KEY | CAST_KEY) => self.complete(upload.unwrap()),
             ("DELETE", KEY) => {
                 self.uploads.remove(upload.unwrap());
                 Reply(204, vec![], String::new())
@@ -179,7 +202,7 @@ impl Bucket {
         if !self.may_copy {
             return refusal(403, "AccessDenied");
         }
-        assert_eq!(seen.header("x-amz-copy-source"), KEY);
+        assert_eq!(seen.header("x-amz-copy-source"), seen.path);
         let last: usize = last.parse().unwrap();
         parts.insert(number, self.object.as_ref().unwrap()[..=last].to_vec());
         ok(format!(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::super::signature::hex;
 use super::schema::platforms;
-use super::{COMMAND, SESSION, built_in_commands};
+use super::{COMMAND, SESSION, built_in_commands, built_in_packages};
 use crate::gateway::store::documents::{Document, NewVersion};
 
 /// Who owns them; also ours, so that callers who ask for what is not theirs see them all.
@@ -52,7 +52,10 @@ static DOCUMENTS: LazyLock<BTreeMap<&'static str, Document>> = LazyLock::new(|| 
     let command = |(name, platforms, content): (_, &[&str], _)| {
         (name, document(name, COMMAND, platforms, &content))
     };
-    let commands = built_in_commands::contents().into_iter().map(command);
+    let commands = built_in_commands::contents()
+        .into_iter()
+        .chain(built_in_packages::contents())
+        .map(command);
     contents.into_iter().map(session).chain(commands).collect()
 });
 
@@ -87,6 +90,7 @@ fn document(name: &str, document_type: &str, for_platforms: &[&str], content: &V
             hash: hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()),
             content: text,
             author: OWNER.into(),
+            attachments: Vec::new(),
         },
     }
 }

@@ -13,9 +13,10 @@ use super::super::super::ApiState;
 use super::super::super::answer::ApiError;
 use super::super::super::signature::hex;
 use super::super::super::validation::{length, matches, pattern, required};
+use super::attach::{AttachmentsSource, attach};
 use super::content::Format;
 use super::description::Description;
-use super::{COMMAND, built_in, refusal, schema};
+use super::{COMMAND, PACKAGE, built_in, refusal, schema};
 use crate::gateway::store::activations::Tag;
 use crate::gateway::store::documents::{DocumentRefused, NewDocument, NewVersion};
 
@@ -52,7 +53,7 @@ pub(super) struct VersionRequest {
     document_format: Option<String>,
     target_type: Option<String>,
     #[serde(default)]
-    attachments: Vec<Value>,
+    attachments: Vec<AttachmentsSource>,
 }
 
 /// CreateDocument's and UpdateDocument's result.
@@ -87,7 +88,7 @@ pub(in crate::gateway::api::ssm) async fn create(
         return Err(ApiError::validation(text));
     }
     let new = NewDocument {
-        version: new_version(&name, &document_type, owner, request.version)?,
+        version: new_version(state, &name, &document_type, owner, request.version).await?,
         tags: checked_tags(request.tags.unwrap_or_default())?,
         document_type,
         name,
@@ -124,7 +125,8 @@ pub(super) fn checked_version_name(name: Option<&str>) -> Result<(), ApiError> {
 /// # Errors
 /// `ValidationException`, `MaxDocumentSizeExceeded`, `InvalidDocumentContent`,
 /// `InvalidDocumentSchemaVersion`.
-pub(super) fn new_version(
+pub(super) async fn new_version(
+    state: &ApiState,
     name: &str,
     document_type: &str,
     author: &str,
@@ -141,12 +143,19 @@ pub(super) fn new_version(
         length("targetType", target, 0..=200)?;
         matches("targetType", target, &TARGET_TYPE)?;
     }
-    if !request.attachments.is_empty() {
-        let text = "Documents with attachments are not supported.";
+    let is_package = document_type == PACKAGE;
+    if !is_package && !request.attachments.is_empty() {
+        let text = format!("Documents of type {document_type} with attachments are not supported.");
         return Err(ApiError::validation(text));
     }
     let format = Format::parse(request.document_format.as_deref())?;
-    let outline = schema::check(name, document_type, &format.read(&content)?)?;
+    let parsed = format.read(&content)?;
+    let outline = schema::check(name, document_type, &parsed)?;
+    let attachments = if is_package {
+        attach(state, &parsed, request.attachments).await?
+    } else {
+        Vec::new()
+    };
     Ok(NewVersion {
         version_name: request.version_name,
         display_name: request.display_name,
@@ -158,6 +167,7 @@ pub(super) fn new_version(
         hash: hex(digest::digest(&digest::SHA256, content.as_bytes()).as_ref()),
         content,
         author: author.to_owned(),
+        attachments,
     })
 }
 

@@ -37,6 +37,14 @@ pub(in crate::gateway::api::ssm) struct Description {
     target_type: Option<String>,
     tags: Vec<Tag>,
     author: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments_information: Vec<AttachmentInformation>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AttachmentInformation {
+    name: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +88,13 @@ impl Description {
             target_type: version.target_type,
             tags: document.tags,
             author: version.author,
+            attachments_information: version
+                .attachments
+                .into_iter()
+                .map(|attachment| AttachmentInformation {
+                    name: attachment.name,
+                })
+                .collect(),
         })
     }
 }

@@ -172,6 +172,7 @@ mod tests {
     use super::super::{create, update};
     use super::*;
     use crate::gateway::api::signature::Verifier;
+    use crate::gateway::attachments::Attachments;
     use crate::gateway::broker::{self, Broker};
     use crate::gateway::recordings::{self, Recordings};
     use crate::gateway::store::Store;
@@ -242,6 +243,10 @@ mod tests {
             store,
             broker,
             recordings,
+            attachments: Attachments::new(
+                "/nowhere".as_ref(),
+                "https://gateway.example".parse().unwrap(),
+            ),
             cancel,
         }
     }

@@ -1,6 +1,7 @@
 //! GetDocument, DescribeDocument, ListDocumentVersions.
 
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use super::create::checked_version_name;
 use super::description::{ACTIVE, Description};
 use super::find::find;
 use super::refusal;
-use crate::gateway::store::documents::{Document, VersionSelector};
+use crate::gateway::store::documents::{Attachment, Document, VersionSelector};
 
 const LIST_VERSIONS: &str = "ListDocumentVersions";
 /// Versions on a page unless the caller says otherwise; the model allows 1 to 50.
@@ -50,6 +51,19 @@ pub(in crate::gateway::api) struct Content {
     content: String,
     document_type: String,
     document_format: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments_content: Vec<AttachmentContent>,
+}
+
+/// A file of a package, and where it is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AttachmentContent {
+    name: String,
+    size: u64,
+    hash: String,
+    hash_type: &'static str,
+    url: String,
 }
 
 /// Gives a document's content: as it was written, or turned into the other format.
@@ -79,7 +93,30 @@ pub(in crate::gateway::api) async fn get(
         content,
         document_type: document.document_type,
         document_format: format.as_str(),
+        attachments_content: attachments(state, version.attachments),
     })
+}
+
+/// The files of a package. The URLs of those that the gateway has are good for a while only.
+fn attachments(state: &ApiState, attachments: Vec<Attachment>) -> Vec<AttachmentContent> {
+    let now = SystemTime::now();
+    let content = |attachment: Attachment| {
+        let Attachment {
+            name,
+            sha256,
+            size,
+            url,
+        } = attachment;
+        let own = || state.attachments.url(&sha256, &name, now).to_string();
+        AttachmentContent {
+            url: url.unwrap_or_else(own),
+            name,
+            size,
+            hash: sha256,
+            hash_type: "Sha256",
+        }
+    };
+    attachments.into_iter().map(content).collect()
 }
 
 /// DescribeDocument's result.

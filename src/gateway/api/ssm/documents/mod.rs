@@ -3,14 +3,17 @@
 //! | file | what it is |
 //! |---|---|
 //! | `content` | JSON and YAML |
-//! | `schema`, `session_schema`, `command_schema` | what a content must look like |
-//! | `built_in`, `built_in_commands` | the documents that every gateway has |
+//! | `schema`, `session_schema`, `command_schema`, `package_schema` | what a content must look like |
+//! | `built_in`, `built_in_commands`, `built_in_packages` | the documents that every gateway has |
 //! | `find` | one document by name and version |
+//! | `attach` | the files of packages |
 //! | `create`, `update`, `delete`, `get`, `list` | the operations |
 //! | `description`, `refusal` | their results and errors |
 
+mod attach;
 mod built_in;
 mod built_in_commands;
+mod built_in_packages;
 mod command_schema;
 mod content;
 mod create;
@@ -19,6 +22,7 @@ mod description;
 mod find;
 mod get;
 mod list;
+mod package_schema;
 mod refusal;
 mod schema;
 mod session_schema;
@@ -41,3 +45,5 @@ pub(super) fn is_built_in(name: &str) -> bool {
 const SESSION: &str = "Session";
 /// AWS's word for a document that Run Command runs.
 const COMMAND: &str = "Command";
+/// AWS's word for a document that is a package.
+const PACKAGE: &str = "Package";

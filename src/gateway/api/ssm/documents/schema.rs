@@ -6,7 +6,7 @@ use super::super::super::answer::ApiError;
 use super::super::super::validation::not_in_set;
 use super::content::invalid;
 use super::find::PREFERENCES;
-use super::{COMMAND, SESSION, command_schema, session_schema};
+use super::{COMMAND, PACKAGE, SESSION, command_schema, package_schema, session_schema};
 
 /// What was learnt of a content that is in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,11 +23,15 @@ pub(super) struct Outline {
 pub(super) fn check_type(name: &str, document_type: &str) -> Result<(), ApiError> {
     match document_type {
         SESSION => Ok(()),
-        COMMAND if name == PREFERENCES => Err(ApiError::validation(format!(
+        COMMAND | PACKAGE if name == PREFERENCES => Err(ApiError::validation(format!(
             "Document {PREFERENCES} must be of type {SESSION}."
         ))),
-        COMMAND => Ok(()),
-        other => Err(not_in_set("documentType", other, &[COMMAND, SESSION])),
+        COMMAND | PACKAGE => Ok(()),
+        other => Err(not_in_set(
+            "documentType",
+            other,
+            &[COMMAND, PACKAGE, SESSION],
+        )),
     }
 }
 
@@ -49,11 +53,13 @@ pub(super) fn check(name: &str, document_type: &str, content: &Value) -> Result<
         Some(Value::String(text)) => text.clone(),
         Some(_) => return Err(invalid("description must be a string.".into())),
     };
-    let platforms = if document_type == SESSION {
-        session_schema::check(name, &schema_version, content)?;
-        platforms(&["Windows", "Linux", "MacOS"])
-    } else {
-        command_schema::check(&schema_version, members)?
+    let platforms = match document_type {
+        SESSION => {
+            session_schema::check(name, &schema_version, content)?;
+            platforms(&["Windows", "Linux", "MacOS"])
+        }
+        PACKAGE => package_schema::check(&schema_version, members)?,
+        _ => command_schema::check(&schema_version, members)?,
     };
     Ok(Outline {
         schema_version,

@@ -43,7 +43,8 @@ pub(in crate::gateway::api::ssm) async fn update(
     let refused = |error| refusal::refused(error, &name);
     let older = state.store.document(&name, after.clone()).await?;
     let older = older.map_err(refused)?;
-    let mut new = new_version(&name, &older.document_type, owner, request.version)?;
+    let kind = &older.document_type;
+    let mut new = new_version(state, &name, kind, owner, request.version).await?;
     new.display_name = new.display_name.or(older.version.display_name);
     new.target_type = new.target_type.or(older.version.target_type);
     let now = SystemTime::now();

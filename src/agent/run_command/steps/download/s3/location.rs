@@ -25,16 +25,16 @@ static HOSTS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
 
 /// What a URL means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Location {
+pub(in super::super::super) struct Location {
     /// The bucket.
-    pub(super) bucket: String,
+    pub(in super::super::super) bucket: String,
     /// The key, or the prefix of keys; may be empty.
-    pub(super) key: String,
+    pub(in super::super::super) key: String,
 }
 
 impl Location {
     /// Reads a URL: of AWS, or of the endpoint that is configured. Nothing if it is none.
-    pub(super) fn parse(text: &str, endpoint: &S3Endpoint) -> Option<Self> {
+    pub(in super::super::super) fn parse(text: &str, endpoint: &S3Endpoint) -> Option<Self> {
         // S3 takes a plus for a space.
         let url = Url::parse(&text.replace('+', "%20")).ok()?;
         if !matches!(url.scheme(), "http" | "https") {

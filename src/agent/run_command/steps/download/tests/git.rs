@@ -34,7 +34,7 @@ impl World {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(world.root.path().join("tree"), tree).unwrap();
         // Another test may have made a process meanwhile that has the file open for a moment.
-        let is_busy = |error: &std::io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+        let is_busy = |error: &io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
         while std::process::Command::new(&program)
             .output()
             .is_err_and(|error| is_busy(&error))

@@ -1,5 +1,5 @@
-//! One HTTP exchange with a service, over the agent's proxies and TLS, of which only the status, the
-//! date and a short body matter.
+//! One HTTP exchange with a service, over the agent's proxies and TLS, of which the status, the date and a
+//! body up to a limit matter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,8 +17,8 @@ use crate::runtime::proxy;
 use crate::transport::DialError;
 use crate::transport::websocket;
 
-/// Longest body that is read: instance metadata are a line.
-const BODY: usize = 4 << 10;
+/// Longest body that is read of an answer that is a line: instance metadata.
+pub(super) const LINE: usize = 4 << 10;
 
 /// What came back.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Answer {
     pub(super) local: SystemTime,
     /// How long it took.
     pub(super) took: Duration,
-    /// The body, of an answer that is a success.
+    /// The body, of an answer that is a success; empty if it is longer than the limit.
     pub(super) body: String,
 }
 
@@ -70,7 +70,7 @@ impl ProbeError {
     }
 }
 
-/// Sends a request without a body to `url`.
+/// Sends a request without a body to `url`, and reads a body of at most `limit` bytes.
 ///
 /// # Errors
 /// [`ProbeError`].
@@ -80,6 +80,7 @@ pub(super) async fn exchange(
     headers: &[(&'static str, &str)],
     tls: &Arc<rustls::ClientConfig>,
     proxies: &proxy::Settings,
+    limit: usize,
 ) -> Result<Answer, ProbeError> {
     let started = Instant::now();
     let stream = websocket::connect(url, tls, proxies).await?;
@@ -104,7 +105,7 @@ pub(super) async fn exchange(
         let local = SystemTime::now();
         let took = started.elapsed();
         let body = match parts.status.is_success() {
-            true => Limited::new(body, BODY)
+            true => Limited::new(body, limit)
                 .collect()
                 .await
                 .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
