@@ -279,8 +279,9 @@ async fn what_agents_ask_at_start_has_valid_answers() {
         ),
         (
             "PutInventory",
-            json!({"InstanceId": node_id, "Items": []}),
-            json!({}),
+            json!({"InstanceId": node_id, "Items": [{"TypeName": "Custom:A", "SchemaVersion": "1.0",
+                "CaptureTime": "2026-01-31T12:00:00Z", "ContentHash": "", "Content": []}]}),
+            json!({"Message": "Inventory was successfully applied."}),
         ),
         (
             "PutComplianceItems",
