@@ -60,7 +60,7 @@ async fn instance_with_a_profile_has_shells_commands_and_inventory() {
     let information = &data["AWS:InstanceInformation"]["Content"][0];
     assert_eq!(information["ResourceType"], "EC2Instance");
 
-    let config = runtime_config(&world);
+    let config = runtime_config(&world).await;
     assert_eq!(config["IdentityType"], "EC2");
     assert_eq!(config["CredentialSource"], "EC2");
 }
@@ -77,7 +77,7 @@ async fn instance_without_a_profile_is_managed_by_its_key() {
     let key = fs::read(state.join("Vault/Store/EC2RegistrationKey")).unwrap();
     let key: Value = serde_json::from_slice(&key).unwrap();
     assert_eq!(key["instanceID"], NODE);
-    assert_eq!(runtime_config(&world)["CredentialSource"], "SSM");
+    assert_eq!(runtime_config(&world).await["CredentialSource"], "SSM");
     assert!(state.join("credentials").exists());
     // Another run finds the registration and needs no other.
     world.stop_agent();
@@ -141,9 +141,20 @@ async fn call(world: &World, operation: &str, request: Value) -> Value {
     world.client.ssm(operation, &request).await.unwrap()
 }
 
-fn runtime_config(world: &World) -> Value {
-    let path = "agent/runtimeconfig/identity_config.json";
-    serde_json::from_slice(&fs::read(world.folder.path().join(path)).unwrap()).unwrap()
+/// What the agent shares with the other programs of its host, once it does: it may be online before.
+async fn runtime_config(world: &World) -> Value {
+    let path = world
+        .folder
+        .path()
+        .join("agent/runtimeconfig/identity_config.json");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fs::read(&path) {
+            Ok(text) => return serde_json::from_slice(&text).unwrap(),
+            Err(error) => assert!(Instant::now() < deadline, "{}: {error}", path.display()),
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// What the instance has credentials by.
