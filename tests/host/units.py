@@ -65,6 +65,8 @@ def files_of_deb(package):
     found = {}
     for line in listed.splitlines():
         mode, owner, _size, _day, _time, path = line.split(maxsplit=5)
+        # The archive may hold the numbers alone.
+        owner = "root/root" if owner == "0/0" else owner
         check(owner == "root/root" and mode[8] != "w" and mode[5] != "w", line)
         if not mode.startswith("d"):
             bits = sum(1 << (8 - place) for place, letter in enumerate(mode[1:]) if letter != "-")
