@@ -42,12 +42,12 @@ def files_of_the_agent_are_for_root_only(world):
 def shell_is_of_ssm_user_with_sudo_and_nothing_of_the_agents(world):
     terminal = world.terminal(world.session(world.aws))
     terminal.expect(rb"[$#] ")
-    terminal.run("echo I am $(id -un)", rb"[\r\n]I am ssm-user\r\n")
-    terminal.run("echo or $(sudo id -un)", rb"[\r\n]or root\r\n")
-    terminal.run("echo score $(cat /proc/self/oom_score_adj)", rb"[\r\n]score 0\r\n")
-    terminal.run("echo mask $(umask)", rb"[\r\n]mask 0022\r\n")
+    terminal.answer("echo I am $(id -un)", rb"I am ssm-user")
+    terminal.answer("echo or $(sudo id -un)", rb"or root")
+    terminal.answer("echo score $(cat /proc/self/oom_score_adj)", rb"score 0")
+    terminal.answer("echo mask $(umask)", rb"mask 0022")
     first = world.host.do("sh", "-c", "grep '^Max open files' /proc/1/limits").split()[3]
-    files = terminal.run("echo files $(ulimit -Sn)", rb"[\r\n]files (\d+)\r\n").group(1).decode()
+    files = terminal.answer("echo files $(ulimit -Sn)", rb"files (\d+)").group(1).decode()
     check(int(files) <= max(int(first), 1024), f"sessions may open {files} files, not {first}")
     terminal.send(b"exit\r")
     check(terminal.wait() == 0, "the client failed")

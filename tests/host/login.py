@@ -6,7 +6,6 @@ import survival
 from checks import check, eventually
 
 RULES = "/etc/pam.d/ssm-agent"
-# Patterns may begin behind a space: what is typed before the prompt comes is shown before it.
 
 
 def sessions_log_in_by_the_rules_of_the_host(world):
@@ -15,20 +14,20 @@ def sessions_log_in_by_the_rules_of_the_host(world):
         world.host.write("/etc/security/limits.d/story.conf", "ssm-user hard nofile 777\nssm-user - maxlogins 2\n")
         world.host.write("/etc/environment", "FLAVOUR=of-the-host\n")
         shell = open_shell(world)
-        shell.run("echo files $(ulimit -Hn)", rb"[\r\n ]files 777\r\n")
-        shell.run("echo flavour $FLAVOUR", rb"[\r\n ]flavour of-the-host\r\n")
-        shell.run("echo score $(cat /proc/self/oom_score_adj)", rb"[\r\n ]score 0\r\n")
-        shell.run("echo runtime $XDG_RUNTIME_DIR", rb"[\r\n ]runtime /run/user/\d+\r\n")
-        shell.run("echo group $(grep -o 'ssm-agent.service/session-' /proc/self/cgroup | head -1)",
-                  rb"[\r\n ]group ssm-agent.service/session-\r\n")
-        shell.run("echo or $(sudo id -un)", rb"[\r\n ]or root\r\n")
+        shell.answer("echo files $(ulimit -Hn)", rb"files 777")
+        shell.answer("echo flavour $FLAVOUR", rb"flavour of-the-host")
+        shell.answer("echo score $(cat /proc/self/oom_score_adj)", rb"score 0")
+        shell.answer("echo runtime $XDG_RUNTIME_DIR", rb"runtime /run/user/\d+")
+        shell.answer("echo group $(grep -o 'ssm-agent.service/session-' /proc/self/cgroup | head -1)",
+                     rb"group ssm-agent.service/session-")
+        shell.answer("echo or $(sudo id -un)", rb"or root")
         # sudo throws away what was typed while it ran.
-        shell.run("true; echo rea''dy", rb"[\r\n ]ready\r\n")
+        shell.answer("true; echo rea''dy", rb"ready")
         shell.send(b"sleep 8641\r")
         eventually("it sleeps", lambda: world.host.run("pgrep", "-f", "^sleep 8641").stdout)
         shell.send(b"\x1a")
         shell.expect(rb"Stopped")
-        shell.run("kill -KILL %1; wait; echo do''ne", rb"[\r\n ]done\r\n")
+        shell.answer("kill -KILL %1; wait; echo do''ne", rb"done")
         line = eventually("who knows them", lambda: who(world))
         check(line[0].startswith("ssm-user pts/") and "(ssm:" in line[0], f"who says {line}")
         check("ssm-user" in world.host.do("loginctl", "--no-legend", "list-sessions"), "the login manager knows nobody")
@@ -39,7 +38,7 @@ def sessions_log_in_by_the_rules_of_the_host(world):
             world.host.do(*happen[:-1], happen[-1] if happen[0] == "systemctl" else str(before))
             eventually("another process runs", lambda: world.agent_process() not in (0, before))
             world.wait_until_online()
-            shell.run("echo still $((40 + 2))", rb"[\r\n ]still 42\r\n")
+            shell.answer("echo still $((40 + 2))", rb"still 42")
         count = len(who(world))
         check(count == 1, f"{count} of them are there")
 
@@ -71,7 +70,7 @@ def what_sessions_of_pam_leave_behind_is_ended(world):
 
         # A client that goes away, and a session that is terminated while its shell ignores the hang-up.
         shell = open_shell(world)
-        shell.run("trap '' HUP TERM; echo sta''ys", rb"[\r\n ]stays\r\n")
+        shell.answer("trap '' HUP TERM; echo sta''ys", rb"stays")
         session = world.ssm.describe_sessions(State="Active")["Sessions"][0]["SessionId"]
         world.ssm.terminate_session(SessionId=session)
         shell.wait()

@@ -37,7 +37,7 @@ def sessions_go_on_whatever_happens_to_the_agent(world):
     screen.expect(rb"load average")
     shell = world.terminal(world.session(world.aws))
     shell.expect(rb"[$#] ")
-    shell.run("number=40; sleep 1000 & echo job $!", rb"[\r\n]job \d+\r\n")
+    shell.answer("number=40; sleep 1000 & echo job $!", rb"job \d+")
     session = world.ssm.describe_sessions(State="Active")["Sessions"][0]["SessionId"]
     ssh = Ssh(world)
     world.host.write("/root/server.pl", SERVER)
@@ -57,7 +57,7 @@ def sessions_go_on_whatever_happens_to_the_agent(world):
             check(gap < LONGEST_GAP, f"after {what} an echo took {gap:.2f} s")
             seen = len(screen.seen)
             screen.expect(rb"load average", seen)
-            shell.run(f"kill -0 $! && echo sum $((number + {number}))", f"[\\r\\n]sum {40 + number}\r\n".encode())
+            shell.answer(f"kill -0 $! && echo sum $((number + {number}))", f"sum {40 + number}".encode())
             ssh.echoes(f"line-{number}")
             check(transfer.received > received or transfer.is_over(), f"the transfer stands still after {what}")
         transfer.check()
@@ -149,10 +149,10 @@ def stopped_agent_leaves_a_way_in(world):
     shell = world.terminal(world.session(world.aws))
     shell.expect(rb"[$#] ")
 
-    shell.run("sudo systemctl stop ssm-agent; echo stop''ped", rb"[\r\n]stopped\r\n")
+    shell.answer("sudo systemctl stop ssm-agent; echo stop''ped", rb"stopped")
     check(world.agent_process() == 0, "the agent runs")
     time.sleep(12)
-    shell.run("sudo systemctl start ssm-agent; echo start''ed", rb"[\r\n]started\r\n")
+    shell.answer("sudo systemctl start ssm-agent; echo start''ed", rb"started")
 
     world.wait_until_online()
     shell.send(b"exit\r")

@@ -90,8 +90,8 @@ def limits_of_the_agent_do_not_reach_what_it_starts(world):
         # Five hundred sessions take some thousands.
         check(soft == hard and soft > 10_000, f"process {process} may open {soft} of {hard} files")
     first = open_files(world, 1)[0]
-    limits = shell.run("echo limits $(ulimit -Sn) $(cat /proc/self/oom_score_adj)",
-                       rb"[\r\n]limits (\S+) (\S+)\r\n")
+    limits = shell.answer("echo limits $(ulimit -Sn) $(cat /proc/self/oom_score_adj)",
+                          rb"limits (\S+) (\S+)")
     check(int(limits.group(1)) <= max(first, 1024), f"a session may open {limits.group(1)} files")
     check(limits.group(2) == b"0", f"a session has score {limits.group(2)}")
     shell.send(b"exit\r")

@@ -66,6 +66,10 @@ class Terminal:
         self.send(command.encode() + b"\r")
         return self.expect(pattern, start)
 
+    def answer(self, command, line):
+        """Like `run`, for a whole line. What is typed before the prompt is shown before it: the answer stands behind."""
+        return self.run(command, rb"(?:[\r\n]|[$#] )" + line + rb"\r\n")
+
     def wait(self, deadline=DEADLINE):
         end = time.monotonic() + deadline
         while time.monotonic() < end:
