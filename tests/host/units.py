@@ -49,8 +49,7 @@ def systemd_takes_the_units_and_says_how_exposed_they_are(world):
 def packages_hold_these_files_and_no_others(world):
     for name, files in FILES.items():
         for kind, listed in (("deb", files_of_deb), ("rpm", files_of)):
-            wanted = {path.removesuffix(".gz") if kind == "rpm" else path: (mode, "root/root")
-                      for path, mode in files.items()}
+            wanted = {path: (mode, "root/root") for path, mode in files.items()}
             if name == "ssm-agent":
                 wanted[TEMPLATE[kind]] = (0o644, "root/root")
             found = {path: about for path, about in listed(world.package(name, kind)).items()
