@@ -89,7 +89,7 @@ impl Journal {
 
     /// Keeps a new command. Whatever happens from now on, it is run.
     pub(super) fn accept(&self, command: &CommandId, state: &DocumentState) -> io::Result<()> {
-        write(&self.pending.join(command.as_str()), state)?;
+        write_new(&self.pending.join(command.as_str()), state)?;
         self.remember(command, &state.document_type);
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Journal {
         command: &CommandId,
         state: &DocumentState,
     ) -> io::Result<()> {
-        write(&self.current.join(command.as_str()), state)?;
+        write_new(&self.current.join(command.as_str()), state)?;
         self.remember(command, &state.document_type);
         Ok(())
     }
@@ -121,7 +121,12 @@ impl Journal {
 
     /// Notes how far a command is that runs.
     pub(super) fn save(&self, command: &CommandId, state: &DocumentState) -> io::Result<()> {
-        write(&self.current.join(command.as_str()), state)?;
+        let path = self.current.join(command.as_str());
+        if path.exists() {
+            write(&path, state)?;
+        } else {
+            write_new(&path, state)?;
+        }
         remove(&self.pending.join(command.as_str()))
     }
 
@@ -169,6 +174,10 @@ impl Journal {
                 Ok(state) => {
                     let kind = state.document_type;
                     info!(%command, kind, "a document of another kind is left where it is");
+                }
+                // A power cut before it had begun left this half of a beginning.
+                Err(_) if folder == self.current && self.pending.join(&name).exists() => {
+                    fs::remove_file(&path)?;
                 }
                 Err(error) => {
                     warn!(%command, %error, "the state of a command cannot be read, it is put aside");
@@ -243,6 +252,11 @@ fn write(path: &Path, state: &DocumentState) -> io::Result<()> {
     atomic_file::write(path, &text, FILE_MODE)
 }
 
+fn write_new(path: &Path, state: &DocumentState) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(state)?;
+    atomic_file::write_new(path, &text, FILE_MODE)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -306,6 +320,20 @@ mod tests {
         let left = journal.load().unwrap();
 
         assert_eq!((left.current.len(), left.pending.len()), (1, 0));
+    }
+
+    #[test]
+    fn command_whose_beginning_was_cut_off_has_not_begun() {
+        let (folder, journal) = journal();
+        let (command, state) = document("c-1", "1");
+        journal.accept(&command, &state).unwrap();
+        let current = folder.path().join("mi-1/document/state/current/c-1");
+        fs::write(&current, "").unwrap();
+
+        let left = journal.load().unwrap();
+
+        assert_eq!((left.current.len(), left.pending.len()), (0, 1));
+        assert!(!current.exists());
     }
 
     #[test]

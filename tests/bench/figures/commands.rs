@@ -18,6 +18,10 @@ use crate::report::{Report, Samples, Target};
 const ALONE: usize = 101;
 /// Commands at once.
 const QUEUED: usize = 100;
+/// Who sends those, each on a connection of its own.
+const SENDERS: usize = 4;
+/// How often it is asked what of them is open, which takes the processor from them.
+const GLANCE: Duration = Duration::from_millis(10);
 /// Agents of one command.
 const AGENTS: usize = 200;
 /// Commands whose traces on disk are looked at.
@@ -65,9 +69,13 @@ async fn one_by_one(report: &mut Report) {
     let began = Instant::now();
     let world = Arc::new(world);
     let mut sending = JoinSet::new();
-    for _ in 0..QUEUED {
+    for _ in 0..SENDERS {
         let (world, node) = (Arc::clone(&world), node.clone());
-        sending.spawn(async move { send(&world, &node, "true", json!({})).await });
+        sending.spawn(async move {
+            for _ in 0..QUEUED / SENDERS {
+                send(&world, &node, "true", json!({})).await;
+            }
+        });
     }
     sending.join_all().await;
     until_nothing_is_open(&world).await;
@@ -355,6 +363,6 @@ async fn until_nothing_is_open(world: &World) {
             return;
         }
         assert!(began.elapsed() < PATIENCE, "{open} are open");
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(GLANCE).await;
     }
 }

@@ -49,6 +49,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const REAP_PATIENCE: Duration = Duration::from_secs(1);
 /// Where a script runs unless told otherwise: where the reference's worker does.
 const DEFAULT_DIRECTORY: &str = "/usr/bin";
+/// What runs the wrapper, and scripts that name nothing else; by its place, not by the agent's PATH.
+const SHELL: &str = "/bin/sh";
 /// Variables by which systemd and the agent know each other; a script has no part in that.
 const NOT_INHERITED: [&str; 5] = [
     "NOTIFY_SOCKET",
@@ -107,11 +109,12 @@ impl Shell {
         }
     }
 
-    /// Program and arguments that run `script`.
-    fn command(self, script: &Path) -> Vec<PathBuf> {
+    /// Program and arguments that run `script`, whose content is `text`.
+    fn command(self, script: &Path, text: &str) -> Vec<PathBuf> {
         match self {
-            // Executed by its path, so that a first line with #! is honoured.
-            Self::Posix => vec![script.to_owned()],
+            // Executed by its path, so that its first line is honoured.
+            Self::Posix if text.starts_with("#!") => vec![script.to_owned()],
+            Self::Posix => vec![SHELL.into(), script.to_owned()],
             Self::Power => {
                 let older = Path::new("/usr/bin/powershell");
                 let program = if older.exists() {
@@ -142,7 +145,7 @@ impl Work {
                 let script = folder.join(shell.file_name());
                 let text = format!("{}{}\n", shell.mark(), inputs.lines.join("\n"));
                 write_script(&script, &text)?;
-                Ok(shell.command(&script))
+                Ok(shell.command(&script, &text))
             }
             Self::Program(argv) => Ok(argv.clone()),
         }
@@ -360,7 +363,7 @@ fn begin(
     let _ = output.try_lock_shared();
     let error_output = stream(files.streams.error_output())?;
     let directory = directory(task, inputs);
-    let mut command = Command::new("sh");
+    let mut command = Command::new(SHELL);
     command
         .args(["-c", WRAPPER, "sh"])
         .args([&files.pid, &files.exit])
