@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::local_api;
@@ -45,18 +46,23 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Places {
     /// Configuration file
-    #[arg(long, global = true, default_value = DEFAULT_CONFIG, value_name = "FILE")]
+    #[arg(long, global = true, default_value = DEFAULT_CONFIG, value_name = "FILE", value_parser = absolute())]
     pub config: PathBuf,
     /// Folder for registration and credentials
-    #[arg(long = "state-dir", global = true, default_value = DEFAULT_STATE_DIR, value_name = "DIR")]
+    #[arg(long = "state-dir", global = true, default_value = DEFAULT_STATE_DIR, value_name = "DIR", value_parser = absolute())]
     pub state: PathBuf,
     /// Folder for recordings and the audit log, unless the configuration names another
-    #[arg(long = "log-dir", global = true, default_value = DEFAULT_LOG_DIR, value_name = "DIR")]
+    #[arg(long = "log-dir", global = true, default_value = DEFAULT_LOG_DIR, value_name = "DIR", value_parser = absolute())]
     pub logs: PathBuf,
     /// Folder of the socket that ssm-cli asks the agent through; by default /run/ssm-agent, or `run`
     /// in a state folder that was named
-    #[arg(long = "runtime-dir", global = true, value_name = "DIR")]
+    #[arg(long = "runtime-dir", global = true, value_name = "DIR", value_parser = absolute())]
     pub runtime: Option<PathBuf>,
+}
+
+/// What is started in another folder finds them too.
+fn absolute() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
 }
 
 impl Places {
@@ -259,6 +265,13 @@ mod tests {
         assert_eq!(cli.places.config, PathBuf::from("/x"));
         assert_eq!(cli.places.state, PathBuf::from("/y"));
         assert!(parse("").command.is_none());
+    }
+
+    #[test]
+    fn folders_are_found_from_everywhere() {
+        let relative = parse("run --state-dir y").places.state;
+
+        assert_eq!(relative, std::env::current_dir().unwrap().join("y"));
     }
 
     fn parse(line: &str) -> Cli {

@@ -38,6 +38,9 @@ pub use secret::Secret;
 /// running gateway); writes take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Statements that are kept prepared: more than there are.
+const STATEMENTS: usize = 256;
+
 /// Mode of the database and its side files: it holds secret keys.
 const FILE_MODE: u32 = 0o600;
 
@@ -124,6 +127,7 @@ impl Store {
     fn with_connection(mut connection: Connection) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         schema::migrate(&mut connection)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
