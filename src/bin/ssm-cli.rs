@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ssm_agent::cli::main()
+    ssm_agent::cli::main(std::env::args_os().collect())
 }

@@ -18,9 +18,8 @@ use crate::protocol::wire::version::AGENT_WIRE_VERSION;
 use crate::runtime::clock::unix_ms;
 use crate::runtime::exit::{self, Hint};
 
-/// The program.
-pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+/// The program. The first of its arguments is its name.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let cli = Cli::parse_from(in_lower_case(arguments));
     match start(cli) {
         Ok(code) => ExitCode::from(code),

@@ -1,5 +1,6 @@
 //! A client that nobody here wrote: the crate `aws-ssm-bridge`, with the AWS SDK for Rust beneath it.
 
+use std::io;
 use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region};
@@ -113,12 +114,18 @@ async fn independent_client_forwards_many_connections_at_once() {
                 let (mut from, mut to) = TcpStream::connect(address).await.unwrap().into_split();
                 let (read, written) =
                     tokio::join!(from.read_exact(&mut received), to.write_all(&sent));
-                read.unwrap();
-                written.unwrap();
+                read.and(written)?;
                 assert!(received == sent, "{number}");
+                io::Result::Ok(())
             });
         }
-        timeout(PATIENCE, clients.join_all()).await.unwrap();
+        let ended = timeout(PATIENCE, clients.join_all()).await.unwrap();
+        // A forwarder whose session is over resets what nobody has accepted.
+        let reason = session.close_reason();
+        assert!(
+            ended.iter().all(Result::is_ok),
+            "{ended:?}, session closed: {reason:?}"
+        );
         shutdown.shutdown();
         timeout(PATIENCE, forwarding)
             .await
