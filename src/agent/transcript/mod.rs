@@ -31,6 +31,7 @@ mod journal;
 mod recorder;
 mod remote;
 mod s3_uploader;
+mod script;
 mod seal;
 mod shelf;
 mod sink;

@@ -4,12 +4,9 @@
 //! came in entries or batches. The next run of the agent makes the same lines, and can tell which of
 //! them the service has.
 
-use std::time::{Duration, SystemTime};
-
-use jiff::Timestamp;
-
 use super::sequences::strip;
-use crate::agent::transcript::entry::{About, End, Entry, Event};
+use crate::agent::transcript::entry::{About, Entry, Event};
+use crate::agent::transcript::script::{first_line, last_line};
 
 /// How lines go to the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,29 +140,6 @@ fn whole_characters(bytes: &[u8], limit: usize) -> usize {
     let start = (0..LONGEST).map(|back| limit - back);
     let start = start.into_iter().find(|&at| !is_inside(bytes[at]));
     start.filter(|&at| at > 0).unwrap_or(limit)
-}
-
-fn first_line(about: &About) -> String {
-    let (time, command) = (clock(about.started), on_one_line(&about.command));
-    format!("Script started on {time} [COMMAND=\"{command}\" <not executed on terminal>]\n")
-}
-
-fn last_line(about: &About, at: Duration, end: &End) -> String {
-    let time = clock(about.started.checked_add(at).unwrap_or(about.started));
-    match end.exit_code {
-        Some(code) => format!("\nScript done on {time} [COMMAND_EXIT_CODE=\"{code}\"]\n"),
-        // As `script` itself tells why it stopped.
-        None => format!("\nScript done on {time} [<{}>]\n", on_one_line(&end.reason)),
-    }
-}
-
-fn clock(time: SystemTime) -> String {
-    let time = Timestamp::try_from(time).unwrap_or_default();
-    time.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string()
-}
-
-fn on_one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]

@@ -4,11 +4,8 @@
 //! line feed gets one more carriage return; consumers are used to it. The line at the end is not in an
 //! object before its session is over.
 
-use std::time::{Duration, SystemTime};
-
-use jiff::Timestamp;
-
-use crate::agent::transcript::entry::{About, End, Entry, Event};
+use crate::agent::transcript::entry::{About, Entry, Event};
+use crate::agent::transcript::script::{first_line, last_line};
 
 /// The text of entries; with the line that opens it if they are the first.
 pub fn text(about: &About, entries: &[Entry], is_first: bool) -> Vec<u8> {
@@ -16,11 +13,7 @@ pub fn text(about: &About, entries: &[Entry], is_first: bool) -> Vec<u8> {
     // Most lines are longer than 16 bytes.
     let mut out = Vec::with_capacity(length + length / 16);
     if is_first {
-        let (time, command) = (clock(about.started), on_one_line(&about.command));
-        let line = format!(
-            "Script started on {time} [COMMAND=\"{command}\" <not executed on terminal>]\n"
-        );
-        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(first_line(about).as_bytes());
     }
     for entry in entries {
         match &entry.event {
@@ -48,27 +41,12 @@ fn lines(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn last_line(about: &About, at: Duration, end: &End) -> String {
-    let time = clock(about.started.checked_add(at).unwrap_or(about.started));
-    match end.exit_code {
-        Some(code) => format!("\nScript done on {time} [COMMAND_EXIT_CODE=\"{code}\"]\n"),
-        // As `script` itself tells why it stopped.
-        None => format!("\nScript done on {time} [<{}>]\n", on_one_line(&end.reason)),
-    }
-}
-
-fn clock(time: SystemTime) -> String {
-    let time = Timestamp::try_from(time).unwrap_or_default();
-    time.strftime("%Y-%m-%d %H:%M:%S+00:00").to_string()
-}
-
-fn on_one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+    use crate::agent::transcript::entry::End;
     use crate::agent::transcript::file_sink::tests::about;
 
     fn at(seconds: u64, event: Event) -> Entry {

@@ -1,4 +1,7 @@
+use std::time::{Duration, SystemTime};
+
 use super::*;
+use crate::agent::transcript::entry::End;
 use crate::agent::transcript::file_sink::tests::about;
 
 #[test]
