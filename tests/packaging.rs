@@ -110,6 +110,16 @@ fn man_pages_name_every_option() {
 }
 
 #[test]
+fn program_of_the_agent_is_ssm_cli_too() {
+    let alone = run(env!("CARGO_BIN_EXE_ssm-cli"), &["--help"]);
+
+    let within = run(env!("CARGO_BIN_EXE_ssm-agent"), &["cli", "--help"]);
+
+    assert!(alone.status.success(), "{alone:?}");
+    assert_eq!(within, alone);
+}
+
+#[test]
 fn every_packaged_file_exists_and_every_file_for_packages_is_packaged() {
     let manifest = read("Cargo.toml");
     let begin = manifest.find("[package.metadata.deb]").unwrap();
