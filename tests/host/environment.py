@@ -7,6 +7,7 @@ import threading
 import time
 
 from checks import DEADLINE, check, eventually
+from host import CONFIGURATION
 
 # Resolves where the host's /etc/hosts says so.
 NAME = "gateway.test"
@@ -93,17 +94,37 @@ def agent_behind_a_proxy_is_online(world):
     lead_home(world)
 
 
+def agent_goes_by_the_names_of_fips_and_dual_stack_endpoints(world):
+    hosts = world.host.read("/etc/hosts") if world.host.exists("/etc/hosts") else ""
+    configuration = json.loads(world.host.read(CONFIGURATION))
+    with Relay(("10.77.0.1", 443), ("10.77.0.1", port(world))):
+        for endpoints, mark, domain in (
+                ({"UseFips": True}, "-fips", "amazonaws.com"),
+                ({"UseDualStack": True}, "", "api.aws"),
+                ({"UseFips": True, "UseDualStack": True}, "-fips", "api.aws")):
+            # No other name leads anywhere.
+            names = " ".join(f"{service}{mark}.us-east-1.{domain}" for service in ("ssm", "ssmmessages", "ec2messages"))
+            world.host.write("/etc/hosts", f"{hosts}\n10.77.0.1 {names}\n")
+            changed = {name: value for name, value in configuration.items() if name not in ("Ssm", "Mgs", "Mds")}
+            changed["SsmAgent"] = {**configuration["SsmAgent"], "Endpoints": endpoints}
+            world.host.write(CONFIGURATION, json.dumps(changed))
+            restart(world)
+            seconds_until_a_session_opens(world)
+    world.host.write("/etc/hosts", hosts)
+    world.host.write(CONFIGURATION, json.dumps(configuration))
+    lead_home(world)
+
+
 def port(world):
     return int(world.url.rpartition(":")[2])
 
 
 def lead_to(world, url):
     """Changes where the agent finds the gateway."""
-    path = "/etc/amazon/ssm/amazon-ssm-agent.json"
-    configuration = json.loads(world.host.read(path))
+    configuration = json.loads(world.host.read(CONFIGURATION))
     for service in ("Ssm", "Mgs", "Mds"):
         configuration[service]["Endpoint"] = url
-    world.host.write(path, json.dumps(configuration))
+    world.host.write(CONFIGURATION, json.dumps(configuration))
 
 
 def lead_home(world):

@@ -34,7 +34,8 @@ class HostWorld(world.World):
 
     def prepare_certificate(self):
         authority, certificate, key = (self.path(name) for name in ("authority.pem", "gateway.pem", "gateway.key"))
-        certificates.make(authority, certificate, key, ["gateway.test", self.ADDRESS, "fd77::1"])
+        names = ["gateway.test", "*.us-east-1.amazonaws.com", "*.us-east-1.api.aws", self.ADDRESS, "fd77::1"]
+        certificates.make(authority, certificate, key, names)
         self.gateway_options = ("--tls-cert", certificate, "--tls-key", key)
         return authority
 

@@ -54,6 +54,7 @@ THEN = [
     environment.agent_is_back_soon_after_its_address_changed,
     environment.host_with_ipv6_alone_is_online,
     environment.agent_behind_a_proxy_is_online,
+    environment.agent_goes_by_the_names_of_fips_and_dual_stack_endpoints,
     sick.session_opens_on_full_disks,
     sick.session_opens_without_inodes,
     sick.session_opens_on_a_read_only_root,
