@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from checks import check, eventually
+from host import CONFIGURATION
 
 NAMES = ("ssm-agent", "amazon-ssm-agent")
 # Files that make the node what it is.
@@ -30,6 +31,20 @@ def registered_agent_is_online_without_a_command(world):
 
     world.wait_until_online()
     check(world.host.do("systemctl", "is-active", *NAMES).split() == ["active", "active"], "it is not active")
+
+
+def template_becomes_a_configuration_as_the_readme_says(world):
+    readme = os.path.join(os.path.dirname(__file__), "../../README.md")
+    with open(readme) as file:
+        steps = [line for line in file if "amazon-ssm-agent.json.template |" in line]
+    check(len(steps) == 1, f"the README has {len(steps)} such steps")
+    before = world.host.read(CONFIGURATION)
+
+    world.host.do("sh", "-c", steps[0])
+
+    check("is usable" in world.host.do("ssm-agent", "check-config"), "it is no configuration")
+    check(world.host.read(CONFIGURATION) != before, "nothing was made")
+    world.host.write(CONFIGURATION, before)
 
 
 def files_of_the_agent_are_for_root_only(world):

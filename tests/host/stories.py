@@ -28,6 +28,7 @@ FIRST = [
     agent.registered_agent_is_online_without_a_command,
 ]
 THEN = [
+    agent.template_becomes_a_configuration_as_the_readme_says,
     agent.files_of_the_agent_are_for_root_only,
     agent.shell_is_of_ssm_user_with_sudo_and_nothing_of_the_agents,
     units.systemd_takes_the_units_and_says_how_exposed_they_are,
