@@ -80,6 +80,30 @@ def killed_agent_is_online_again_within_seconds(world):
     world.wait_until_online()
 
 
+def agent_that_hangs_is_started_again(world):
+    folder = "/run/systemd/system/ssm-agent.service.d"
+    world.host.do("sh", "-c", f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=4\\n' >{folder}/watchdog.conf"
+                  " && systemctl daemon-reload && systemctl restart ssm-agent")
+    try:
+        world.wait_until_online()
+        before = world.agent_process()
+        time.sleep(6)
+        check(world.agent_process() == before, "an agent that works was started again")
+        world.host.do("kill", "-STOP", str(before))
+        began = time.monotonic()
+
+        eventually("another process runs", lambda: world.agent_process() not in (0, before)
+                   and world.host.unit("ssm-agent", "ActiveState") == "active")
+
+        check(time.monotonic() - began < 15, "it took longer than 15 s")
+        check("Watchdog timeout" in world.host.do("journalctl", "-u", "ssm-agent", "-o", "cat"), "it was not the watchdog")
+    finally:
+        world.host.do("rm", "-r", folder)
+        world.host.do("systemctl", "daemon-reload")
+        world.host.do("systemctl", "restart", "ssm-agent")
+    world.wait_until_online()
+
+
 def agent_that_must_not_start_again_stays_down(world):
     # What it says when a reboot is under way.
     world.host.do("sh", "-c", "mkdir -p /run/systemd/system/ssm-agent.service.d && printf '[Service]\\nExecStart=\\n"

@@ -35,6 +35,7 @@ THEN = [
     units.packages_hold_these_files_and_no_others,
     units.limits_of_the_agent_do_not_reach_what_it_starts,
     agent.killed_agent_is_online_again_within_seconds,
+    agent.agent_that_hangs_is_started_again,
     survival.sessions_go_on_whatever_happens_to_the_agent,
     survival.stopped_agent_leaves_a_way_in,
     survival.daemons_of_a_session_end_with_it_unless_they_may_stay,
