@@ -42,12 +42,15 @@ pub fn write_in_order(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 /// synced with the file, as ext4, XFS and Btrfs do for a file just renamed.
 ///
 /// # Errors
-/// Those of [`write()`].
+/// Those of [`write()`]; there is no file then.
 pub fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     replace(path, |temporary| {
         let file = write_temporary(temporary, content, mode)?;
         fs::rename(temporary, path)?;
-        file.sync_all()
+        // Who is told that there is no file must not find one later.
+        file.sync_all().inspect_err(|_| {
+            let _ = fs::remove_file(path);
+        })
     })
 }
 

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::settings::Settings;
 use super::state::{DocumentState, SEND_COMMAND, SEND_COMMAND_OFFLINE};
 use crate::protocol::wire::job::CommandId;
-use crate::runtime::atomic_file;
+use crate::runtime::atomic_file::{self, write, write_new};
 
 /// How long it is remembered that a command was accepted, as in the reference.
 const REMEMBERED: Duration = Duration::from_secs(30 * 60);
@@ -89,7 +89,7 @@ impl Journal {
 
     /// Keeps a new command. Whatever happens from now on, it is run.
     pub(super) fn accept(&self, command: &CommandId, state: &DocumentState) -> io::Result<()> {
-        write_new(&self.pending.join(command.as_str()), state)?;
+        put(write_new, &self.pending.join(command.as_str()), state)?;
         self.remember(command, &state.document_type);
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Journal {
         command: &CommandId,
         state: &DocumentState,
     ) -> io::Result<()> {
-        write_new(&self.current.join(command.as_str()), state)?;
+        put(write_new, &self.current.join(command.as_str()), state)?;
         self.remember(command, &state.document_type);
         Ok(())
     }
@@ -122,11 +122,8 @@ impl Journal {
     /// Notes how far a command is that runs.
     pub(super) fn save(&self, command: &CommandId, state: &DocumentState) -> io::Result<()> {
         let path = self.current.join(command.as_str());
-        if path.exists() {
-            write(&path, state)?;
-        } else {
-            write_new(&path, state)?;
-        }
+        let is_new = !path.exists();
+        put(if is_new { write_new } else { write }, &path, state)?;
         remove(&self.pending.join(command.as_str()))
     }
 
@@ -247,14 +244,11 @@ fn read(path: &Path) -> io::Result<DocumentState> {
     serde_json::from_slice(&fs::read(path)?).map_err(io::Error::from)
 }
 
-fn write(path: &Path, state: &DocumentState) -> io::Result<()> {
-    let text = serde_json::to_vec_pretty(state)?;
-    atomic_file::write(path, &text, FILE_MODE)
-}
+/// How a state goes to disk.
+type Write = fn(&Path, &[u8], u32) -> io::Result<()>;
 
-fn write_new(path: &Path, state: &DocumentState) -> io::Result<()> {
-    let text = serde_json::to_vec_pretty(state)?;
-    atomic_file::write_new(path, &text, FILE_MODE)
+fn put(write: Write, path: &Path, state: &DocumentState) -> io::Result<()> {
+    write(path, &serde_json::to_vec_pretty(state)?, FILE_MODE)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

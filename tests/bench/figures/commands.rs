@@ -80,7 +80,7 @@ async fn one_by_one(report: &mut Report) {
     sending.join_all().await;
     until_nothing_is_open(&world).await;
     report.figure(
-        &format!("{QUEUED} commands at once, 5 workers"),
+        &format!("{QUEUED} commands from {SENDERS} callers, 5 workers"),
         began.elapsed().as_secs_f64(),
         "s",
         Target::AtMost(0.4),
