@@ -169,6 +169,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         own: showing,
         kept,
         load: commands.load.subscribe(),
+        polling: polling_seen.clone(),
         recordings: setup::transcript(&settings, &places.logs).map(|own| own.directory),
     };
     tasks.spawn(local_api::run(

@@ -211,6 +211,7 @@ pub fn commands(
         output_clean_up: own.output_clean_up,
         folder_clean_up: own.folder_clean_up,
         open_files,
+        control_groups: Delegated::of_this_process(),
         in_container: settings.in_container,
         metadata: node
             .metadata()

@@ -171,6 +171,8 @@ pub struct View {
     pub kept: watch::Receiver<BTreeMap<u64, Sight>>,
     /// The commands.
     pub load: watch::Receiver<Load>,
+    /// Whether the message delivery service is polled for them.
+    pub polling: watch::Receiver<bool>,
     /// Where recordings are written, if they are.
     pub recordings: Option<PathBuf>,
 }
@@ -219,6 +221,7 @@ impl View {
             commands: Commands {
                 running: load.running,
                 queued: load.queued,
+                polled: *self.polling.borrow(),
             },
             problems: sight.problems,
         }

@@ -44,7 +44,16 @@ pub(super) fn describe(status: &AgentStatus, now: Time) -> String {
         ),
         (
             "commands",
-            format!("{} running, {} waiting", commands.running, commands.queued),
+            format!(
+                "{} running, {} waiting{}",
+                commands.running,
+                commands.queued,
+                if commands.polled {
+                    ", polled for at the message delivery service"
+                } else {
+                    ""
+                }
+            ),
         ),
         ("recordings", recordings.to_owned()),
         ("sessions", count(open, "open")),
@@ -167,6 +176,7 @@ mod tests {
             commands: Commands {
                 running: 1,
                 queued: 0,
+                polled: true,
             },
             problems: vec![Problem {
                 at: at(50),
@@ -183,7 +193,7 @@ mod tests {
             "agent       ssm-agent 0.1.0 (on the wire 3.3.1.0), process 7, running for 2 min 40 s\n\
              registered  as mi-1 in eu-central-1 (OnPrem)\n\
              channel     connected since 2026-11-22T12:01:00Z (1 min 40 s)\n\
-             commands    1 running, 0 waiting\n\
+             commands    1 running, 0 waiting, polled for at the message delivery service\n\
              recordings  /var/log/amazon/ssm/sessions\n\
              sessions    3 open\n\
              \x20 alice-1  shell  alice?[31m as ssm-user  for 1 min 0 s\n\

@@ -18,6 +18,7 @@ import identity
 import login
 import others
 import sick
+import steps
 import survival
 import teller
 import units
@@ -39,6 +40,9 @@ THEN = [
     survival.sessions_go_on_whatever_happens_to_the_agent,
     survival.stopped_agent_leaves_a_way_in,
     survival.daemons_of_a_session_end_with_it_unless_they_may_stay,
+    steps.cancelled_and_late_commands_leave_nothing_behind,
+    steps.command_is_ended_whole_by_the_agent_that_comes_after_the_one_that_began_it,
+    steps.what_a_command_leaves_goes_on_beside_the_agent,
     login.sessions_log_in_by_the_rules_of_the_host,
     login.what_sessions_of_pam_leave_behind_is_ended,
     login.who_may_not_log_in_is_told_why,

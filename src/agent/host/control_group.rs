@@ -3,6 +3,7 @@
 //! ```text
 //! …/ssm-agent.service                  the agent and the keeper; systemd has delegated it
 //! …/ssm-agent.service/session-ID       the login step of a session enters it, and nobody leaves
+//! …/ssm-agent.service/step-ID-HASH     so does a step of a command
 //! ```
 //!
 //! A process that starts a session of its own with `setsid` leaves the session of its terminal; it does
@@ -75,6 +76,20 @@ impl Delegated {
             .exists()
             .then_some(ControlGroup { path })
     }
+
+    /// Removes the groups whose names start with `prefix` and that nobody is in.
+    pub fn remove_empty(&self, prefix: &str) {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().is_some_and(|name| name.starts_with(prefix))
+        });
+        for entry in named {
+            let group = ControlGroup { path: entry.path() };
+            // The kernel refuses where somebody is.
+            let _ = group.remove_folders();
+        }
+    }
 }
 
 impl ControlGroup {
@@ -85,17 +100,8 @@ impl ControlGroup {
 
     /// Its processes and those of groups below it.
     pub fn members(&self) -> Vec<Pid> {
-        let mut members = Vec::new();
-        for folder in self.folders() {
-            let listed = fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
-            members.extend(
-                listed
-                    .lines()
-                    .filter_map(|line| line.parse().ok())
-                    .map(Pid::from_raw),
-            );
-        }
-        members
+        let folders = self.folders();
+        folders.iter().flat_map(|folder| listed(folder)).collect()
     }
 
     /// Kills all of them at once, where the kernel can do that.
@@ -123,24 +129,48 @@ impl ControlGroup {
     /// Removes it, once nobody is in it. It may take some milliseconds.
     pub fn remove(self) {
         for attempt in 0..=REMOVALS {
-            // Groups below go first.
-            let failed = self
-                .folders()
-                .into_iter()
-                .rev()
-                .find_map(|folder| fs::remove_dir(folder).err());
-            match failed {
-                None => return,
-                Some(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Some(error) if attempt == REMOVALS => {
+            match self.remove_folders() {
+                Ok(()) => return,
+                Err(error) if attempt == REMOVALS => {
                     warn!(group = %self.path.display(), %error, "a control group cannot be removed");
                 }
-                Some(error) => {
+                Err(error) => {
                     debug!(%error, "a control group is still in use");
                     std::thread::sleep(REMOVAL_WAIT);
                 }
             }
         }
+    }
+
+    /// Lets whoever is left in it go on in the group above, and removes it. It stays where somebody has
+    /// made groups of their own below it and uses them.
+    pub fn dissolve(self) {
+        let Some(above) = self.path.parent().map(|above| above.join(PROCESSES)) else {
+            return;
+        };
+        // One may fork between the look and its move.
+        for _ in 0..REMOVALS {
+            match self.remove_folders() {
+                Ok(()) => return,
+                Err(error) => debug!(%error, "a control group is still in use"),
+            }
+            for member in listed(&self.path) {
+                // Who is gone meanwhile needs no other place.
+                let _ = fs::write(&above, member.to_string());
+            }
+        }
+        debug!(group = %self.path.display(), "the control group stays, as it is in use");
+    }
+
+    /// Removes it and those below, which go first. One that is not there is removed.
+    fn remove_folders(&self) -> io::Result<()> {
+        for folder in self.folders().iter().rev() {
+            match fs::remove_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// It and all below, from the top down.
@@ -158,6 +188,13 @@ impl ControlGroup {
         }
         folders
     }
+}
+
+/// The processes in the group with this folder, but for those in groups below it.
+fn listed(folder: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
+    let ids = text.lines().filter_map(|line| line.parse().ok());
+    ids.map(Pid::from_raw).collect()
 }
 
 /// Has this process enter the group with this folder.

@@ -30,6 +30,7 @@ use super::route::Route;
 use super::runner::{Outcome, Runner, blocking};
 use super::settings::{Load, Settings};
 use super::state::{DocumentResult, DocumentState};
+use super::steps;
 use super::{Services, Sources};
 use crate::agent::audit::{AuditLog, Event as Happened, Text};
 use crate::agent::parameter_store::ParameterStore;
@@ -105,6 +106,7 @@ impl Commands {
         let opened = Arc::clone(&settings);
         let connections = sources.gateway.connections.clone();
         let opened = blocking(move || {
+            steps::remove_empty_groups(&opened);
             let journal = Journal::open(&opened)?;
             let store = Store::open(&opened, connections)?;
             Ok((journal, store, Local::open(&opened.local)?))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::agent::host::control_group::Delegated;
 use crate::aws::metadata::Metadata;
 
 /// Commands at a time: the reference's default.
@@ -109,6 +110,9 @@ pub struct Settings {
     pub folder_clean_up: FolderCleanUp,
     /// Soft limit on open files for scripts: what the agent's own was before it raised it.
     pub open_files: Option<u64>,
+    /// Where steps get control groups of their own; `None` where the service manager has handed over
+    /// nothing.
+    pub control_groups: Option<Delegated>,
     /// Agents in containers take no commands, as in the reference.
     pub in_container: bool,
     /// Starts the host anew in a minute.
@@ -145,6 +149,7 @@ impl Settings {
             output_clean_up: OutputCleanUp::ByAge,
             folder_clean_up: FolderCleanUp::ByAge,
             open_files: None,
+            control_groups: None,
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),

@@ -4,7 +4,8 @@
 //! One SQLite file, one connection. Every call runs on the blocking pool, so that a slow disk never
 //! holds up the relay. Secrets that must be known in the clear to check a signature (access keys,
 //! node credentials) are in the file, which only its owner can read; everything else that opens a
-//! door (activation codes, session tokens) is stored hashed.
+//! door (activation codes, session tokens) is stored hashed. Secure strings are encrypted with a key
+//! in a file of its own.
 
 pub mod access;
 pub mod activations;
@@ -20,6 +21,7 @@ pub mod sessions;
 pub mod tags;
 
 mod schema;
+mod seal;
 mod timestamp;
 
 use std::io;
@@ -30,6 +32,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use self::seal::{Seal, WrongKey};
 use crate::runtime::atomic_file;
 
 pub use secret::Secret;
@@ -41,6 +44,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements that are kept prepared: more than there are.
 const STATEMENTS: usize = 256;
 
+/// Name of the file with the key of secure strings, beside the database.
+const SEAL: &str = "parameters.key";
+
 /// Mode of the database and its side files: it holds secret keys.
 const FILE_MODE: u32 = 0o600;
 
@@ -48,6 +54,7 @@ const FILE_MODE: u32 = 0o600;
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    seal: Arc<Seal>,
 }
 
 /// Why the store cannot answer.
@@ -73,6 +80,18 @@ pub enum StoreError {
     /// SQLite failed.
     #[error("the store failed")]
     Query(#[from] rusqlite::Error),
+    /// A secure string cannot be encrypted.
+    #[error("a value cannot be encrypted")]
+    Seal,
+    /// A secure string cannot be decrypted.
+    #[error("the value of parameter {name} cannot be decrypted")]
+    WrongKey {
+        /// The parameter.
+        name: String,
+        /// Cause.
+        #[source]
+        source: WrongKey,
+    },
     /// The runtime is shutting down, or the call panicked.
     #[error("the store call did not finish")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -113,24 +132,28 @@ impl Store {
         // With WAL this survives a crash of the process; a power cut may lose the last calls, never
         // the file.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        Self::with_connection(connection)
+        let key = path.with_file_name(SEAL);
+        let seal = Seal::open(&key).map_err(|source| StoreError::Open { path: key, source })?;
+        Self::new(connection, seal)
     }
 
     /// A store that is gone with the process.
     ///
     /// # Errors
-    /// [`StoreError::Query`].
+    /// [`StoreError::Query`], [`StoreError::Seal`].
     pub fn open_in_memory() -> Result<Self, StoreError> {
-        Self::with_connection(Connection::open_in_memory()?)
+        let seal = Seal::of_this_process().ok_or(StoreError::Seal)?;
+        Self::new(Connection::open_in_memory()?, seal)
     }
 
-    fn with_connection(mut connection: Connection) -> Result<Self, StoreError> {
+    fn new(mut connection: Connection, seal: Seal) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         schema::migrate(&mut connection)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            seal: Arc::new(seal),
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::timestamp::{from_millis, to_millis};
-use super::{Page, Store, StoreError};
+use super::{Page, Secret, Store, StoreError};
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE parameters (
@@ -27,6 +27,9 @@ pub const VERSION_LIMIT: i64 = 100;
 /// Parameters that one gateway holds; AWS's limit for standard parameters of an account.
 pub const PARAMETER_LIMIT: i64 = 10_000;
 
+/// The type of parameters whose values are encrypted.
+pub const SECURE_STRING: &str = "SecureString";
+
 /// One version of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
@@ -34,9 +37,9 @@ pub struct Parameter {
     pub name: String,
     /// From 1.
     pub version: i64,
-    /// `String` or `StringList`.
+    /// `String`, `StringList` or `SecureString`.
     pub kind: String,
-    /// Its value.
+    /// Its value; that of a secure string is encrypted.
     pub value: String,
     /// For people.
     pub description: String,
@@ -65,6 +68,27 @@ const COLUMNS: &str =
     "name, version, kind, value, description, allowed_pattern, data_type, author, modified_ms";
 
 impl Store {
+    /// The value of a secure string as it is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Seal`].
+    pub fn seal(&self, name: &str, value: &str) -> Result<String, StoreError> {
+        self.seal.seal(name, value).ok_or(StoreError::Seal)
+    }
+
+    /// The value of a secure string as it was given.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongKey`].
+    pub fn reveal(&self, parameter: &Parameter) -> Result<Secret, StoreError> {
+        let name = &parameter.name;
+        let revealed = self.seal.reveal(name, &parameter.value);
+        revealed.map_err(|source| StoreError::WrongKey {
+            name: name.clone(),
+            source,
+        })
+    }
+
     /// Writes the next version of a parameter; returns its number. The given number is ignored.
     ///
     /// # Errors

@@ -163,6 +163,9 @@ pub struct Commands {
     pub running: usize,
     /// How many wait for others to end.
     pub queued: usize,
+    /// Whether the message delivery service is polled for them too.
+    #[serde(default)]
+    pub polled: bool,
 }
 
 /// Something that went wrong.

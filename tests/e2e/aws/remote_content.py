@@ -254,6 +254,15 @@ def remote_script_comes_over_http(world):
             fails(world, run(world, REMOTE, "HTTP", secure, commandLine="true"), "ssm-secure: refers to a parameter of type String")
         finally:
             world.ssm.delete_parameter(Name="story-plain")
+        world.ssm.put_parameter(Name="story-secret", Value=PASSWORD, Type="SecureString")
+        try:
+            stored = {**known, "password": "{{ssm-secure:story-secret}}"}
+            command = run(world, REMOTE, "HTTP", stored, commandLine="sh download*")
+            succeeds(world, command, "hello  from downloads\n")
+            kept = subprocess.run(["grep", "-rlF", PASSWORD, world.path("agent")], capture_output=True).stdout
+            check(not kept, f"the password is in {kept}")
+        finally:
+            world.ssm.delete_parameter(Name="story-secret")
     fails(world, run(world, REMOTE, "HTTP", info, commandLine="true"), "Failed to download file: Cannot execute request")
     refused = error_code(world.ssm.send_command, InstanceIds=[world.node], DocumentName=REMOTE,
                          Parameters={"sourceType": ["FTP"], "sourceInfo": ["{}"], "commandLine": ["true"]})

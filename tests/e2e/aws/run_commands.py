@@ -236,8 +236,6 @@ def parameters_are_kept_and_reach_scripts(world):
         check(ssm.put_parameter(Name="plain", Value="2", Overwrite=True)["Version"] == 2, "the second version")
         check(ssm.get_parameter(Name="plain:1")["Parameter"]["Value"] == "1", "the first version")
         check(error_code(ssm.get_parameter, Name="other") == "ParameterNotFound", "no such parameter")
-        check(error_code(ssm.put_parameter, Name="secret", Value="x", Type="SecureString") == "UnsupportedParameterType",
-              "there are no secrets")
         check(error_code(ssm.put_parameter, Name="odd", Value="x", Type="String", AllowedPattern="^[0-9]$")
               == "ParameterPatternMismatchException", "the pattern")
         for recursive, names in [(False, ["/story/list", "/story/word"]),
@@ -256,6 +254,36 @@ def parameters_are_kept_and_reach_scripts(world):
     finally:
         ssm.delete_parameters(Names=["/story/word", "/story/list", "/story/deep/down", "plain"])
     check(error_code(ssm.delete_parameter, Name="plain") == "ParameterNotFound", "it is gone")
+
+
+def secure_strings_are_shown_to_who_asks_for_decryption_and_never_to_scripts(world):
+    ssm = world.ssm
+    secret, name = "s3cr3t of the story", "/secure/one"
+    check(error_code(ssm.put_parameter, Name=name, Value="x", Type="SecureString", KeyId="alias/mine") == "InvalidKeyId",
+          "there is one key")
+    check(ssm.put_parameter(Name=name, Value=secret, Type="SecureString", KeyId="alias/aws/ssm")["Version"] == 1, name)
+    try:
+        check(error_code(ssm.put_parameter, Name=name, Value="x", Type="String", Overwrite=True) == "HierarchyTypeMismatch",
+              "its type stays")
+        kept = ssm.get_parameter(Name=name)["Parameter"]
+        check(kept["Type"] == "SecureString" and secret not in kept["Value"], f"{kept}")
+        check(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] == secret, "one")
+        check(ssm.get_parameters(Names=[name], WithDecryption=True)["Parameters"][0]["Value"] == secret, "several")
+        check(ssm.get_parameters_by_path(Path="/secure", WithDecryption=True)["Parameters"][0]["Value"] == secret, "by path")
+        check(ssm.describe_parameters(ParameterFilters=[{"Key": "KeyId", "Values": ["alias/aws/ssm"]}])["Parameters"][0]["KeyId"]
+              == "alias/aws/ssm", "its key")
+        for file in ("gateway.db", "gateway.db-wal"):
+            path = os.path.join(world.path("gateway"), file)
+            check(not os.path.exists(path) or secret.encode() not in open(path, "rb").read(), f"it is in {file}")
+        refused = result(world, send(world, "echo {{ssm:%s}}" % name))
+        check(refused["Status"] == "Failed"
+              and f"Parameters [{name}] of type SecureString are not supported" in refused["StandardErrorContent"], f"{refused}")
+        start_again = world.kill_gateway()
+        start_again()
+        check(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] == secret, "after a restart")
+        eventually("the agent is back", lambda: ssm.get_connection_status(Target=world.node)["Status"] == "connected")
+    finally:
+        ssm.delete_parameter(Name=name)
 
 
 def commands_survive_the_death_of_the_gateway(world):

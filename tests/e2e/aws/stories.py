@@ -48,6 +48,7 @@ API = [
     run_commands.cancelled_command_ends_with_everything_it_started,
     run_commands.late_command_is_timed_out,
     run_commands.commands_survive_the_death_of_the_agent_once,
+    run_commands.secure_strings_are_shown_to_who_asks_for_decryption_and_never_to_scripts,
     run_commands.commands_survive_the_death_of_the_gateway,
     run_commands.output_goes_to_s3_and_cloudwatch_logs,
     run_commands.long_output_is_cut_in_the_reply_and_whole_on_disk,

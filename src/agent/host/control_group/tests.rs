@@ -63,3 +63,23 @@ fn groups_are_removed_from_below() {
 
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn groups_that_nobody_is_in_are_removed_by_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let delegated = Delegated(folder.path().to_owned());
+    for name in ["step-1", "step-2", "session-alice-1"] {
+        delegated.make(name).unwrap();
+    }
+    // A folder with a file cannot be removed, as a group with a process.
+    fs::write(folder.path().join("step-2").join(PROCESSES), "12\n").unwrap();
+
+    delegated.remove_empty("step-");
+
+    assert_eq!(
+        delegated.find("step-2").unwrap().members(),
+        [Pid::from_raw(12)]
+    );
+    assert!(!folder.path().join("step-1").exists());
+    assert!(folder.path().join("session-alice-1").exists());
+}

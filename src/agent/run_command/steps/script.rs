@@ -12,7 +12,8 @@
 //!
 //! Unlike the reference, which waits until nobody holds the output open, a step is over when its
 //! script is: what the script left in the background goes on. A cancelled step and one that is too
-//! late are killed whole, with everything that has the step's mark in its environment.
+//! late are killed whole, with everything in the step's control group and everything that has its
+//! mark in the environment.
 
 mod inputs;
 
@@ -29,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::inputs::Inputs;
-use super::{Begun, Ended, Streams, Task, processes, without_colons};
+use super::processes::{self, Processes, SHELL};
+use super::{Begun, Ended, Streams, Task, without_colons};
 use crate::protocol::wire::command::{STREAM_LIMIT, Status};
 use crate::runtime::atomic_file;
 
@@ -49,8 +51,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const REAP_PATIENCE: Duration = Duration::from_secs(1);
 /// Where a script runs unless told otherwise: where the reference's worker does.
 const DEFAULT_DIRECTORY: &str = "/usr/bin";
-/// What runs the wrapper, and scripts that name nothing else; by its place, not by the agent's PATH.
-const SHELL: &str = "/bin/sh";
 /// Variables by which systemd and the agent know each other; a script has no part in that.
 const NOT_INHERITED: [&str; 5] = [
     "NOTIFY_SOCKET",
@@ -60,15 +60,16 @@ const NOT_INHERITED: [&str; 5] = [
     "LISTEN_PID",
 ];
 
-/// The wrapper. Its arguments: where it notes its own id and the script's status, the limit on open
-/// files, and what to run. The agent protects itself from the kernel's memory killer, the script is
-/// not to inherit that.
+/// The wrapper. Its arguments: where it notes its own id and the script's status, the folder of the
+/// step's control group, the limit on open files, and what to run. The agent protects itself from the
+/// kernel's memory killer, the script is not to inherit that.
 const WRAPPER: &str = r#"
 echo $$ >"$1"
 note=$2
-[ -z "$3" ] || ulimit -S -n "$3"
+[ -z "$3" ] || { echo 0 >"$3/cgroup.procs"; } 2>/dev/null
+[ -z "$4" ] || ulimit -S -n "$4"
 { echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
-shift 3
+shift 4
 "$@"
 code=$?
 echo $code >"$note"
@@ -237,9 +238,13 @@ async fn run_work(task: Task<'_>, work: Work, cancel: &CancellationToken) -> End
     if cancel.is_cancelled() {
         return Ended::cancelled();
     }
-    let (mut child, began) = match begin(&task, &work, &inputs, &files) {
+    let processes = Processes::new(&task);
+    let (mut child, began) = match begin(&task, &work, &inputs, &files, &processes) {
         Ok(begun) => begun,
-        Err(text) => return Ended::failed(text),
+        Err(text) => {
+            processes.let_go();
+            return Ended::failed(text);
+        }
     };
     let Some(leader) = child.id().and_then(|id| i32::try_from(id).ok()) else {
         return Ended::failed("failed to run commands: the process has no id");
@@ -253,8 +258,10 @@ async fn run_work(task: Task<'_>, work: Work, cancel: &CancellationToken) -> End
         () = cancel.cancelled() => End::Cancelled,
         () = tokio::time::sleep(remaining(began, inputs.timeout)) => End::TimedOut,
     };
-    if matches!(end, End::Cancelled | End::TimedOut) {
-        processes::kill_all(leader, &task.mark()).await;
+    if !matches!(end, End::Cancelled | End::TimedOut) {
+        processes.let_go();
+    } else {
+        processes.kill_with(leader).await;
         // What hangs in the kernel is left to it, as the reference does at once.
         let _ = tokio::time::timeout(REAP_PATIENCE, child.wait()).await;
     }
@@ -279,7 +286,9 @@ async fn go_on(
     files: &Files,
     cancel: &CancellationToken,
 ) -> Option<End> {
+    let processes = Processes::left(task);
     if let Some(code) = noted(&files.exit) {
+        processes.let_go();
         return Some(End::Code(code));
     }
     if task.begun == Begun::EarlierBoot {
@@ -304,14 +313,17 @@ async fn go_on(
         }
     };
     let end = tokio::select! {
-        () = ended => match noted(&files.exit) {
-            Some(code) => return Some(End::Code(code)),
-            None => return Some(End::Unknown("its process ended while the agent was away")),
-        },
+        () = ended => {
+            processes.let_go();
+            return Some(match noted(&files.exit) {
+                Some(code) => End::Code(code),
+                None => End::Unknown("its process ended while the agent was away"),
+            });
+        }
         () = cancel.cancelled() => End::Cancelled,
         () = tokio::time::sleep(remaining(began, inputs.timeout)) => End::TimedOut,
     };
-    processes::kill_all(leader, &task.mark()).await;
+    processes.kill_with(leader).await;
     Some(end)
 }
 
@@ -342,6 +354,7 @@ fn begin(
     work: &Work,
     inputs: &Inputs,
     files: &Files,
+    processes: &Processes,
 ) -> Result<(Child, SystemTime), String> {
     let folder = &files.folder;
     let made = atomic_file::create_private_dir(folder)
@@ -367,6 +380,7 @@ fn begin(
     command
         .args(["-c", WRAPPER, "sh"])
         .args([&files.pid, &files.exit])
+        .arg(processes.group_folder())
         .arg(
             task.settings
                 .open_files

@@ -17,7 +17,8 @@ use url::Url;
 use self::credentials::Credentials;
 use self::program::Git;
 use super::super::super::runner::blocking;
-use super::super::{Begun, processes};
+use super::super::Begun;
+use super::super::processes::Processes;
 use super::destination::Destination;
 use super::get_options::GetOptions;
 use super::source_info::SourceInfo;
@@ -55,7 +56,7 @@ pub(super) async fn download(
     let task = context.task;
     if task.begun != Begun::No {
         // An earlier run of the agent began with it.
-        processes::kill_marked(&task.mark()).await;
+        Processes::left(task).kill().await;
     }
     let folder = Folder::open(destination.tree()).await?;
     let workplace = Workplace::make(task.step_folder().join("git")).await?;

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::super::super::ApiState;
 use super::super::super::answer::{ApiError, epoch_seconds};
 use super::super::super::validation::{cursor, page_size, page_token, required};
-use super::{Shown, arn};
-use crate::gateway::store::parameters::Parameter;
+use super::{KEY_ID, Shown, arn};
+use crate::gateway::store::parameters::{Parameter, SECURE_STRING};
 
 const BY_PATH: &str = "GetParametersByPath";
 const DESCRIBE: &str = "DescribeParameters";
@@ -18,6 +18,8 @@ pub(in crate::gateway::api::ssm) struct ListRequest {
     path: Option<String>,
     #[serde(default)]
     recursive: bool,
+    #[serde(default)]
+    with_decryption: bool,
     max_results: Option<i64>,
     next_token: Option<String>,
     #[serde(default)]
@@ -36,7 +38,7 @@ struct Filter {
 }
 
 /// GetParametersByPath's result.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api::ssm) struct Listed<T> {
     parameters: Vec<T>,
@@ -53,6 +55,8 @@ pub(in crate::gateway::api::ssm) struct Described {
     arn: String,
     #[serde(rename = "Type")]
     kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<&'static str>,
     last_modified_date: f64,
     last_modified_user: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -67,7 +71,7 @@ pub(in crate::gateway::api::ssm) struct Described {
 /// The parameters below a path, their next level or all.
 ///
 /// # Errors
-/// `InvalidFilterKey`, `InvalidNextToken`, `ValidationException`.
+/// `InvalidFilterKey`, `InvalidNextToken`, `ValidationException`, `InternalServerError`.
 pub(in crate::gateway::api::ssm) async fn get_by_path(
     state: &ApiState,
     request: ListRequest,
@@ -90,8 +94,10 @@ pub(in crate::gateway::api::ssm) async fn get_by_path(
     let size = page_size(request.max_results, 1..=10, 10)?;
     let after = cursor(BY_PATH, request.next_token.as_deref())?;
     let page = state.store.parameters(after, size, keep).await?;
+    let shown = page.items.into_iter();
+    let shown = shown.map(|parameter| Shown::new(state, parameter, request.with_decryption));
     Ok(Listed {
-        parameters: page.items.into_iter().map(Shown::from).collect(),
+        parameters: shown.collect::<Result<_, _>>()?,
         next_token: page.next.map(|next| page_token(BY_PATH, &next)),
     })
 }
@@ -125,7 +131,7 @@ pub(in crate::gateway::api::ssm) async fn describe(
 fn check_filter(filter: &Filter) -> Result<(), ApiError> {
     let options: &[&str] = match filter.key.as_str() {
         "Name" => &["Equals", "BeginsWith", "Contains"],
-        "Type" => &["Equals"],
+        "Type" | "KeyId" => &["Equals"],
         "Path" => &["OneLevel", "Recursive"],
         other => {
             let text = format!("The specified key {other} isn't valid.");
@@ -146,6 +152,7 @@ fn accepts(filter: &Filter, parameter: &Parameter) -> bool {
     let name = parameter.name.trim_start_matches('/');
     filter.values.iter().any(|value| match filter.key.as_str() {
         "Type" => parameter.kind == *value,
+        "KeyId" => parameter.kind == SECURE_STRING && value == KEY_ID,
         "Path" => {
             let folder = format!("{}/", value.trim_end_matches('/'));
             let within = parameter.name.strip_prefix(&folder);
@@ -167,6 +174,7 @@ impl From<Parameter> for Described {
         Self {
             arn: arn(&parameter.name),
             name: parameter.name,
+            key_id: (parameter.kind == SECURE_STRING).then_some(KEY_ID),
             kind: parameter.kind,
             last_modified_date: epoch_seconds(parameter.modified),
             last_modified_user: parameter.author,

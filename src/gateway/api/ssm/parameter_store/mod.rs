@@ -1,8 +1,9 @@
 //! Parameter Store: PutParameter, GetParameter, GetParameters, GetParametersByPath,
 //! DescribeParameters, DeleteParameter, DeleteParameters. Nodes may ask GetParameters too.
 //!
-//! There are no secure strings: the gateway has no key of its own that would protect them better than
-//! the mode of its database does.
+//! Values of secure strings are encrypted with the gateway's own key, which goes by the name of AWS's
+//! default key. As in AWS, who does not ask for decryption gets them as they are kept; nodes may ask,
+//! as the policy that AWS gives to managed nodes lets them.
 
 mod list;
 mod put;
@@ -13,7 +14,7 @@ use super::super::ApiState;
 use super::super::answer::{ApiError, epoch_seconds};
 use super::super::signature::ACCOUNT;
 use super::super::validation::{length, required};
-use crate::gateway::store::parameters::Parameter;
+use crate::gateway::store::parameters::{Parameter, SECURE_STRING};
 
 pub(super) use list::{describe, get_by_path};
 pub(super) use put::put;
@@ -23,11 +24,16 @@ const NAMES: usize = 10;
 /// Region in ARNs; the gateway is in none.
 const REGION: &str = "us-east-1";
 
+/// The one key there is; AWS's default.
+const KEY_ID: &str = "alias/aws/ssm";
+
 /// Members of GetParameter and DeleteParameter.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api) struct NameRequest {
     name: Option<String>,
+    #[serde(default)]
+    with_decryption: bool,
 }
 
 /// Members of GetParameters and DeleteParameters.
@@ -35,17 +41,19 @@ pub(in crate::gateway::api) struct NameRequest {
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api) struct NamesRequest {
     names: Option<Vec<String>>,
+    #[serde(default)]
+    with_decryption: bool,
 }
 
 /// GetParameter's result.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api) struct Got {
     parameter: Shown,
 }
 
 /// GetParameters' result.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api) struct GotMany {
     parameters: Vec<Shown>,
@@ -65,7 +73,7 @@ pub(super) struct DeletedMany {
 }
 
 /// A parameter with its value.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api) struct Shown {
     name: String,
@@ -84,14 +92,14 @@ pub(in crate::gateway::api) struct Shown {
 /// One parameter, in its latest version or in that of `name:version`.
 ///
 /// # Errors
-/// `ParameterNotFound`, `ParameterVersionNotFound`.
+/// `ParameterNotFound`, `ParameterVersionNotFound`, `InternalServerError`.
 pub(in crate::gateway::api) async fn get(
     state: &ApiState,
     request: NameRequest,
 ) -> Result<Got, ApiError> {
     let name = required("name", request.name)?;
     length("name", &name, 1..=2048)?;
-    match find(state, &name).await? {
+    match find(state, &name, request.with_decryption).await? {
         Some(parameter) => Ok(Got { parameter }),
         None => {
             let code = if name.contains(':') {
@@ -104,7 +112,11 @@ pub(in crate::gateway::api) async fn get(
     }
 }
 
-async fn find(state: &ApiState, asked: &str) -> Result<Option<Shown>, ApiError> {
+async fn find(
+    state: &ApiState,
+    asked: &str,
+    with_decryption: bool,
+) -> Result<Option<Shown>, ApiError> {
     let within_arn = asked.split_once(":parameter").map(|(_, name)| name);
     let asked = match within_arn {
         Some(path) if asked.starts_with("arn:") => {
@@ -126,24 +138,25 @@ async fn find(state: &ApiState, asked: &str) -> Result<Option<Shown>, ApiError> 
             Err(_) => return Ok(None),
         },
     };
-    let found = state.store.parameter(name, version).await?;
-    Ok(found.map(|parameter| Shown {
-        selector,
-        ..Shown::from(parameter)
-    }))
+    let Some(parameter) = state.store.parameter(name, version).await? else {
+        return Ok(None);
+    };
+    let shown = Shown::new(state, parameter, with_decryption)?;
+    Ok(Some(Shown { selector, ..shown }))
 }
 
 /// Several parameters; those that are not there are named apart.
 ///
 /// # Errors
-/// `ValidationException`.
+/// `ValidationException`, `InternalServerError`.
 pub(in crate::gateway::api) async fn get_many(
     state: &ApiState,
     request: NamesRequest,
 ) -> Result<GotMany, ApiError> {
     let (mut parameters, mut invalid_parameters) = (Vec::new(), Vec::new());
+    let with_decryption = request.with_decryption;
     for name in names(request)? {
-        match find(state, &name).await? {
+        match find(state, &name, with_decryption).await? {
             Some(parameter) => parameters.push(parameter),
             None => invalid_parameters.push(name),
         }
@@ -203,17 +216,22 @@ fn arn(name: &str) -> String {
     format!("arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name}")
 }
 
-impl From<Parameter> for Shown {
-    fn from(parameter: Parameter) -> Self {
-        Self {
+impl Shown {
+    fn new(state: &ApiState, parameter: Parameter, with_decryption: bool) -> Result<Self, ApiError> {
+        let value = if with_decryption && parameter.kind == SECURE_STRING {
+            state.store.reveal(&parameter)?.expose().to_owned()
+        } else {
+            parameter.value
+        };
+        Ok(Self {
             arn: arn(&parameter.name),
             name: parameter.name,
             kind: parameter.kind,
-            value: parameter.value,
+            value,
             version: parameter.version,
             selector: String::new(),
             last_modified_date: epoch_seconds(parameter.modified),
             data_type: parameter.data_type,
-        }
+        })
     }
 }

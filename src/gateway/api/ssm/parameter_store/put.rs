@@ -10,7 +10,8 @@ use super::super::super::ApiState;
 use super::super::super::answer::ApiError;
 use super::super::super::validation::{length, matches, not_in_set, pattern, required};
 use super::super::Person;
-use crate::gateway::store::parameters::{PARAMETER_LIMIT, Parameter, PutRefused};
+use super::KEY_ID;
+use crate::gateway::store::parameters::{PARAMETER_LIMIT, Parameter, PutRefused, SECURE_STRING};
 use crate::protocol::wire::session_document::ParameterDefinition;
 
 /// Longest value of a standard parameter, in characters, as documented.
@@ -20,10 +21,13 @@ const NAME: usize = 1011;
 /// Deepest hierarchy, as documented.
 const LEVELS: usize = 15;
 
+/// The types there are.
+const KINDS: [&str; 3] = ["String", "StringList", SECURE_STRING];
+
 static NAME_PATTERN: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[a-zA-Z0-9_.\-/]+$"));
 
 /// PutParameter's members.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway::api::ssm) struct PutRequest {
     name: Option<String>,
@@ -33,6 +37,7 @@ pub(in crate::gateway::api::ssm) struct PutRequest {
     description: Option<String>,
     allowed_pattern: Option<String>,
     data_type: Option<String>,
+    key_id: Option<String>,
     #[serde(default)]
     overwrite: bool,
 }
@@ -50,7 +55,7 @@ pub(in crate::gateway::api::ssm) struct Put {
 /// # Errors
 /// `ParameterAlreadyExists`, `ParameterLimitExceeded`, `HierarchyTypeMismatch`,
 /// `HierarchyLevelLimitExceededException`, `InvalidAllowedPatternException`,
-/// `ParameterPatternMismatchException`, `UnsupportedParameterType`, `ValidationException`.
+/// `ParameterPatternMismatchException`, `InvalidKeyId`, `ValidationException`.
 pub(in crate::gateway::api::ssm) async fn put(
     state: &ApiState,
     person: &Person,
@@ -67,25 +72,18 @@ pub(in crate::gateway::api::ssm) async fn put(
     // A new version may leave the type to the one before.
     let kind = request.kind.or_else(|| known.map(|known| known.kind));
     let kind = required("type", kind)?;
-    match kind.as_str() {
-        "String" | "StringList" => {}
-        "SecureString" => {
-            return Err(ApiError::new(
-                "UnsupportedParameterType",
-                "This gateway keeps no parameters of type SecureString: it has no key to encrypt them with.",
-            ));
-        }
-        other => {
-            return Err(not_in_set(
-                "type",
-                other,
-                &["String", "StringList", "SecureString"],
-            ));
-        }
+    if !KINDS.contains(&kind.as_str()) {
+        return Err(not_in_set("type", &kind, &KINDS));
     }
+    check_key(&kind, request.key_id.as_deref())?;
     let allowed_pattern = request.allowed_pattern.unwrap_or_default();
     length("allowedPattern", &allowed_pattern, 0..=1024)?;
     check_value(&name, &value, &allowed_pattern)?;
+    let value = if kind == SECURE_STRING {
+        state.store.seal(&name, &value)?
+    } else {
+        value
+    };
     let parameter = Parameter {
         version: 0,
         kind,
@@ -119,6 +117,19 @@ pub(in crate::gateway::api::ssm) async fn put(
         version,
         tier: "Standard",
     })
+}
+
+fn check_key(kind: &str, key: Option<&str>) -> Result<(), ApiError> {
+    let text = match key {
+        None => return Ok(()),
+        Some(KEY_ID) if kind == SECURE_STRING => return Ok(()),
+        Some(_) if kind != SECURE_STRING => {
+            let text = format!("A parameter of type {kind} is not encrypted: leave out the key.");
+            return Err(ApiError::validation(text));
+        }
+        Some(key) => format!("There is no key {key}: this gateway has one, {KEY_ID}."),
+    };
+    Err(ApiError::new("InvalidKeyId", text))
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {

@@ -1,4 +1,4 @@
-//! Running git: in a process group of its own, ended with everything it started when its command is
+//! Running git: as processes of the step, ended with everything it started when its command is
 //! cancelled, when it is too late or when it brings too much.
 
 use std::fs;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::super::super::super::runner::blocking;
-use super::super::super::processes;
+use super::super::super::processes::{self, NO_PROGRAM, Processes};
 use super::super::get_options::GetOptions;
 use super::super::{BYTES, DownloadError};
 use super::Repository;
@@ -47,19 +47,21 @@ pub(super) struct Git<'a> {
 impl Git<'_> {
     /// Gets the repository, without files yet.
     pub(super) async fn clone(&self, repository: &Repository) -> Result<(), DownloadError> {
-        let mut command = self.command();
+        let processes = Processes::new(self.task);
+        let mut command = self.command(&processes);
         command
             .args(["clone", "--quiet", "--no-checkout", "--template=", "--"])
             .arg(&repository.address)
             .arg(self.clone);
         // The reference's words.
         let what = format!("Cannot clone repository {}", repository.address);
-        self.run(command, &what).await
+        self.run(command, processes, &what).await
     }
 
     /// Makes the files of the wanted state.
     pub(super) async fn check_out(&self, wanted: &GetOptions) -> Result<(), DownloadError> {
-        let mut command = self.command();
+        let processes = Processes::new(self.task);
+        let mut command = self.command(&processes);
         command.arg("-C").arg(self.clone);
         command.args(["checkout", "--quiet", "--force"]);
         match wanted {
@@ -74,11 +76,11 @@ impl Git<'_> {
         }
         command.arg("--");
         // The reference's words.
-        self.run(command, "Cannot checkout").await
+        self.run(command, processes, "Cannot checkout").await
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.task.settings.git);
+    fn command(&self, processes: &Processes) -> Command {
+        let mut command = processes.command(&self.task.settings.git);
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
@@ -93,11 +95,9 @@ impl Git<'_> {
                     .iter()
                     .map(|(name, value)| (name, value)),
             )
-            .env(processes::MARKER, self.task.mark())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         // A service has none, and git and ssh look for their settings there.
         if std::env::var_os("HOME").is_none()
@@ -108,19 +108,23 @@ impl Git<'_> {
         command
     }
 
-    async fn run(&self, mut command: Command, what: &str) -> Result<(), DownloadError> {
+    async fn run(
+        &self,
+        mut command: Command,
+        processes: Processes,
+        what: &str,
+    ) -> Result<(), DownloadError> {
         let failed = |why: String| DownloadError::Git {
             what: what.to_owned(),
             why,
         };
-        let mut child = processes::spawn(&mut command).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => failed("there is no git on this host".to_owned()),
-            _ => failed(format!("git cannot be started: {error}")),
-        })?;
-        if let Some(id) = child.id() {
-            // The agent protects itself from the kernel's memory killer; git is not to inherit that.
-            let _ = fs::write(format!("/proc/{id}/oom_score_adj"), "0");
-        }
+        let mut child = match processes::spawn(&mut command) {
+            Ok(child) => child,
+            Err(error) => {
+                processes.let_go();
+                return Err(failed(format!("git cannot be started: {error}")));
+            }
+        };
         let stderr = child.stderr.take();
         let reading = async {
             let mut text = Vec::new();
@@ -139,25 +143,24 @@ impl Git<'_> {
             () = self.grows_too_long() => Err(DownloadError::TooLong),
         };
         let (status, text) = match ended {
-            Ok(ended) => ended,
+            Ok(ended) => {
+                processes.let_go();
+                ended
+            }
             Err(failure) => {
-                self.end(&mut child).await;
+                end(processes, &mut child).await;
                 return Err(failure);
             }
         };
         match status {
             Ok(status) if status.success() => Ok(()),
+            Ok(status) if status.code() == Some(NO_PROGRAM) && text.is_empty() => {
+                Err(failed("there is no git on this host".to_owned()))
+            }
             Ok(status) if text.is_empty() => Err(failed(status.to_string())),
             Ok(_) => Err(failed(text)),
             Err(error) => Err(failed(error.to_string())),
         }
-    }
-
-    async fn end(&self, child: &mut Child) {
-        if let Some(leader) = child.id().and_then(|id| i32::try_from(id).ok()) {
-            processes::kill_all(Pid::from_raw(leader), &self.task.mark()).await;
-        }
-        let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
     }
 
     /// Returns once the clone is longer than it may be.
@@ -171,6 +174,15 @@ impl Git<'_> {
             }
         }
     }
+}
+
+/// Ends what was run, with everything that it started.
+async fn end(processes: Processes, child: &mut Child) {
+    match child.id().and_then(|id| i32::try_from(id).ok()) {
+        Some(leader) => processes.kill_with(Pid::from_raw(leader)).await,
+        None => processes.kill().await,
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
 }
 
 /// The bytes in the files below `folder`, as far as they can be looked at.
