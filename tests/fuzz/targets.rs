@@ -16,6 +16,7 @@ use ssm_agent::protocol::wire::handshake::{
 };
 use ssm_agent::protocol::wire::job::{CommandId, Job, JobAck, JobReply, JobReplyAck};
 use ssm_agent::protocol::wire::local::{Answer, Request};
+use ssm_agent::protocol::wire::manifest::Manifest;
 use ssm_agent::protocol::wire::mds::{Messages, SendReply};
 use ssm_agent::protocol::wire::open_channel::{
     CreateControlChannel, CreateDataChannel, OpenControlChannel, OpenDataChannel,
@@ -49,6 +50,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("local", local),
     ("mds", mds),
     ("upload", upload),
+    ("manifest", manifest),
     ("smux_frame", smux_frame),
     ("smux_session", smux_session),
 ];
@@ -327,6 +329,23 @@ fn upload(data: &[u8]) {
             serde_json::from_slice(&progress.encode()).ok(),
             Some(progress)
         );
+    }
+}
+
+/// The manifest of a package, asked for the file of several hosts.
+fn manifest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(manifest) = Manifest::read(text) else {
+        return;
+    };
+    for (platform, version) in [("debian", "12"), ("amazon", "2023.1.2"), ("", "")] {
+        if let Ok((name, file)) = manifest.file(platform, version, "x86_64") {
+            assert!(text.contains('{') && name.len() <= text.len());
+            assert!(file.sha256().is_none_or(|digest| !digest.is_empty()));
+            assert!(file.size().is_none_or(|size| size > 0));
+        }
     }
 }
 

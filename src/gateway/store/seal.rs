@@ -65,7 +65,7 @@ impl Seal {
         let mut sealed = value.as_bytes().to_vec();
         let aad = Aad::from(name.as_bytes());
         let nonce = self.key.seal_in_place_append_tag(aad, &mut sealed).ok()?;
-        let whole = [nonce.as_ref(), &sealed].concat();
+        let whole = [nonce.as_ref().as_slice(), &sealed].concat();
         Some(STANDARD.encode(whole))
     }
 

@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod id;
 pub mod job;
 pub mod local;
+pub mod manifest;
 pub mod mds;
 pub mod message;
 pub mod open_channel;

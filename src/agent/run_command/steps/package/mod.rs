@@ -3,7 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `inputs` | what the step is told |
-//! | `service`, `manifest`, `platform` | what the services offer, and what of it is for this host |
+//! | `service`, `platform` | what the services offer, and what of it is for this host |
 //! | `fetch`, `archive` | brings a package's file here, and unpacks it |
 //! | `repository`, `state`, `names`, `lock` | packages on this host |
 //! | `preparation` | what is to be done, with everything that it takes at hand |
@@ -18,7 +18,6 @@ mod fetch;
 mod flow;
 mod inputs;
 mod lock;
-mod manifest;
 mod names;
 mod note;
 mod platform;

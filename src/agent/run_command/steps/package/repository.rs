@@ -21,10 +21,10 @@ use jiff::Timestamp;
 
 use super::archive::{self, UnpackError};
 use super::lock::{Lock, Locked};
-use super::manifest::Manifest;
 use super::names::folder_name;
 use super::state::{InstallState, State};
 use super::trace::Section;
+use crate::protocol::wire::manifest::Manifest;
 use crate::runtime::atomic_file;
 
 /// Mode of the files, some of which have what documents give to scripts.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tracing::debug;
 use url::Url;
 
-use super::manifest::{FileInfo, Manifest};
 use super::platform::OperatingSystem;
 use crate::aws::{CallError, Client};
+use crate::protocol::wire::manifest::{FileInfo, Manifest};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cause::in_one_line;
 
@@ -256,7 +256,7 @@ impl Offer {
     pub(super) fn source(&self, host: &OperatingSystem) -> Result<Source, String> {
         let (name, info) = self
             .manifest
-            .file(host)
+            .file(&host.platform, &host.version, host.architecture)
             .map_err(|error| error.to_string())?;
         match self.kind {
             Kind::Package => source(&info.download_location, info, None),

@@ -217,7 +217,11 @@ fn arn(name: &str) -> String {
 }
 
 impl Shown {
-    fn new(state: &ApiState, parameter: Parameter, with_decryption: bool) -> Result<Self, ApiError> {
+    fn new(
+        state: &ApiState,
+        parameter: Parameter,
+        with_decryption: bool,
+    ) -> Result<Self, ApiError> {
         let value = if with_decryption && parameter.kind == SECURE_STRING {
             state.store.reveal(&parameter)?.expose().to_owned()
         } else {

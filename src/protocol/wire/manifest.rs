@@ -1,10 +1,14 @@
 //! A package's manifest: what it is, and which of its files is for which host.
+//!
+//! ```json
+//! {"schemaVersion": "2.0", "version": "1.0",
+//!  "packages": {"debian": {"12": {"x86_64": {"file": "a.zip"}}}},
+//!  "files": {"a.zip": {"checksums": {"sha256": "…"}, "size": 7}}}
+//! ```
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-
-use super::platform::OperatingSystem;
 
 /// Stands for everything that nothing else stands for.
 const ANY: &str = "_any";
@@ -12,14 +16,15 @@ const ANY: &str = "_any";
 /// A manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Manifest {
+pub struct Manifest {
     #[serde(deserialize_with = "null_as_default")]
     schema_version: String,
     /// Name of a package that is none of a document.
     #[serde(deserialize_with = "null_as_default")]
-    pub(super) package_arn: String,
+    pub package_arn: String,
     #[serde(deserialize_with = "null_as_default")]
-    pub(super) version: String,
+    /// Its version.
+    pub version: String,
     /// By platform, its version, architecture.
     #[serde(deserialize_with = "null_as_default")]
     packages: BTreeMap<String, BTreeMap<String, BTreeMap<String, Choice>>>,
@@ -36,19 +41,19 @@ struct Choice {
 /// A file of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct FileInfo {
+pub struct FileInfo {
     #[serde(deserialize_with = "null_as_default")]
     checksums: BTreeMap<String, String>,
     /// Where it is; only a manifest of a package that is none of a document says so.
     #[serde(deserialize_with = "null_as_default")]
-    pub(super) download_location: String,
+    pub download_location: String,
     #[serde(deserialize_with = "null_as_default")]
     size: u64,
 }
 
 impl FileInfo {
     /// The digest of its content, in hexadecimal digits.
-    pub(super) fn sha256(&self) -> Option<&str> {
+    pub fn sha256(&self) -> Option<&str> {
         let found = self
             .checksums
             .iter()
@@ -59,44 +64,61 @@ impl FileInfo {
     }
 
     /// Its length, if the manifest says.
-    pub(super) fn size(&self) -> Option<u64> {
+    pub fn size(&self) -> Option<u64> {
         Some(self.size).filter(|size| *size > 0)
     }
 }
 
 /// A manifest that does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ManifestError {
+pub enum ManifestError {
+    /// It is none.
     #[error("failed to decode manifest: {0}")]
     Decode(String),
+    /// It has nothing for such a host.
     #[error(
         "failed to find platform: no manifest found for platform: {platform}, version {version}, architecture {architecture}"
     )]
     NotForThisHost {
+        /// The host's distribution.
         platform: String,
+        /// The version of that.
         version: String,
+        /// The architecture.
         architecture: String,
     },
+    /// It names a file that it does not tell of.
     #[error("failed to find file for {0}")]
     NoFile(String),
 }
 
 impl Manifest {
     /// Reads a manifest.
-    pub(super) fn read(text: &str) -> Result<Self, ManifestError> {
+    ///
+    /// # Errors
+    /// [`ManifestError::Decode`].
+    pub fn read(text: &str) -> Result<Self, ManifestError> {
         serde_json::from_str(text).map_err(|error| ManifestError::Decode(error.to_string()))
     }
 
-    /// Name and particulars of the file for this host.
-    pub(super) fn file(&self, host: &OperatingSystem) -> Result<(&str, &FileInfo), ManifestError> {
+    /// Name and particulars of the file for a host.
+    ///
+    /// # Errors
+    /// [`ManifestError::NotForThisHost`], [`ManifestError::NoFile`].
+    pub fn file(
+        &self,
+        platform: &str,
+        version: &str,
+        architecture: &str,
+    ) -> Result<(&str, &FileInfo), ManifestError> {
         let not_for_this_host = || ManifestError::NotForThisHost {
-            platform: host.platform.clone(),
-            version: host.version.clone(),
-            architecture: host.architecture.to_owned(),
+            platform: platform.to_owned(),
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
         };
-        let choice = exact_or_any(&self.packages, &host.platform)
-            .and_then(|versions| of_version(versions, &host.version))
-            .and_then(|architectures| exact_or_any(architectures, host.architecture))
+        let choice = exact_or_any(&self.packages, platform)
+            .and_then(|versions| of_version(versions, version))
+            .and_then(|architectures| exact_or_any(architectures, architecture))
             .ok_or_else(not_for_this_host)?;
         let found = self.files.get_key_value(&choice.file);
         let found = found.ok_or_else(|| ManifestError::NoFile(choice.file.clone()));
@@ -142,15 +164,6 @@ mod tests {
 
     use super::*;
 
-    fn host(platform: &str, version: &str, architecture: &'static str) -> OperatingSystem {
-        OperatingSystem {
-            platform: platform.into(),
-            version: version.into(),
-            architecture,
-            ..OperatingSystem::default()
-        }
-    }
-
     fn manifest() -> Manifest {
         let files: serde_json::Map<_, _> = ["exact", "prefix", "longer", "any", "star", "arm"]
             .map(|name| (name.to_owned(), json!({"size": 1})))
@@ -185,8 +198,8 @@ mod tests {
             ("debian", "12", "x86_64", "star"),
             ("gentoo", "", "x86_64", "any"),
         ] {
-            let host = host(platform, version, architecture);
-            assert_eq!(manifest.file(&host).unwrap().0, file, "{host:?}");
+            let found = manifest.file(platform, version, architecture).unwrap();
+            assert_eq!(found.0, file, "{platform} {version} {architecture}");
         }
     }
 
@@ -194,11 +207,9 @@ mod tests {
     fn host_without_a_file_is_told_what_it_is() {
         let manifest = manifest();
 
-        let version = manifest
-            .file(&host("ubuntu", "24.04", "x86_64"))
-            .unwrap_err();
-        let architecture = manifest.file(&host("ubuntu", "22.04", "386")).unwrap_err();
-        let file = manifest.file(&host("redhat", "9", "x86_64")).unwrap_err();
+        let version = manifest.file("ubuntu", "24.04", "x86_64").unwrap_err();
+        let architecture = manifest.file("ubuntu", "22.04", "386").unwrap_err();
+        let file = manifest.file("redhat", "9", "x86_64").unwrap_err();
 
         assert_eq!(
             version.to_string(),
