@@ -47,6 +47,26 @@ fn systemd_takes_the_units_as_they_are() {
 }
 
 #[test]
+fn restrictions_of_the_gateway_have_a_reason_each() {
+    let text = read("systemd/ssm-gateway.service");
+    let restriction = Regex::new(
+        "^(Protect|Private|Restrict|SystemCall|Proc|Lock|MemoryDeny|NoNew|RemoveIPC|Capability)",
+    )
+    .unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = 0;
+    for pair in lines.windows(2) {
+        let [before, line] = pair else { continue };
+        if restriction.is_match(line) {
+            found += 1;
+            let is_next_of_two = before.split('=').next() == line.split('=').next();
+            assert!(before.starts_with('#') || is_next_of_two, "{line}");
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
+#[test]
 fn sample_configuration_is_what_applies_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let (sample, empty) = (folder.path().join("sample"), folder.path().join("empty"));

@@ -17,7 +17,7 @@ use super::config::Settings;
 use super::control::{DataChannelConnector, DataChannels, Status};
 use super::keys::Kms;
 use super::services::RecordServices;
-use super::session::{self, DataChannelSource, Outcome, Supervisor};
+use super::session::{self, DataChannelSource, Outcome, Roster, Supervisor};
 use super::setup;
 use super::status::{Problems, Showing};
 use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploads};
@@ -52,6 +52,8 @@ pub struct Node {
     pub status: watch::Receiver<Status>,
     /// Soft limit on open files for sessions, if this process does not know it: it has raised its own.
     pub open_files: Option<u64>,
+    /// Where the sessions are shown.
+    pub roster: Roster,
 }
 
 /// What carries sessions.
@@ -120,6 +122,7 @@ impl Carrier {
             parameters: Some(Arc::new(node.client.clone())),
             audit: audit.clone(),
             open_files: node.open_files.or(sessions.open_files),
+            roster: node.roster,
             ..sessions
         };
         let open_files = sessions.open_files;

@@ -18,6 +18,7 @@ use super::daemon::{self, Keeping, Start};
 use super::host::login;
 use super::identity::{self, Vault, registration};
 use super::keeper::{self, Program};
+use super::session::Roster;
 use super::{carrier, setup, verify_recording};
 use crate::aws::{Activation, Secret};
 use crate::runtime::cause::in_one_line;
@@ -119,9 +120,10 @@ async fn run(settings: Settings, places: Places, logging: &logging::Options) -> 
         }),
         None => None,
     };
+    let own = Roster::default();
     let reload = Reload {
-        config: places.config.clone(),
-        ends_sessions: keepers.is_none(),
+        places: places.clone(),
+        own: own.clone(),
         cancel: cancel.clone(),
     };
     let reloading = tokio::spawn(reload.wait(signal(SignalKind::hangup())?));
@@ -130,6 +132,7 @@ async fn run(settings: Settings, places: Places, logging: &logging::Options) -> 
         socket: places.socket(),
         places: carrier_places(places)?,
         keepers,
+        own,
     };
     let result = daemon::run(start, cancel).await;
     signals.abort();
@@ -145,9 +148,9 @@ async fn run(settings: Settings, places: Places, logging: &logging::Options) -> 
 
 /// What SIGHUP does: the agent starts anew in its process, with the configuration of then.
 struct Reload {
-    config: PathBuf,
-    /// The agent carries its sessions itself, so they would end with this run.
-    ends_sessions: bool,
+    places: Places,
+    /// The sessions that the agent carries itself: they would end with this run.
+    own: Roster,
     cancel: CancellationToken,
 }
 
@@ -162,24 +165,34 @@ impl Reload {
                 }
                 _ = hangups.recv() => {}
             }
-            if self.ends_sessions {
+            let own = self.own.list().len();
+            if own > 0 {
                 tracing::warn!(
-                    "not reloaded: sessions would end, as there is no runtime folder; restart the agent"
+                    sessions = own,
+                    "not reloaded: sessions would end that the agent carries itself; try again when they are over"
                 );
                 continue;
             }
-            match config::load(&self.config) {
-                Ok(_) => {
+            match self.check() {
+                Ok(()) => {
                     systemd::reloading();
                     self.cancel.cancel();
                     return true;
                 }
                 Err(error) => tracing::error!(
-                    error = in_one_line(&error),
+                    error = in_one_line(error.as_ref()),
                     "not reloaded, the configuration of before holds"
                 ),
             }
         }
+    }
+}
+
+impl Reload {
+    /// Whether an agent could start with the configuration as it is now.
+    fn check(&self) -> anyhow::Result<()> {
+        let (settings, _) = config::load(&self.places.config)?;
+        check_usable(&self.places, &settings)
     }
 }
 
@@ -238,13 +251,19 @@ fn keeper_program(places: &Places, logging: &logging::Options) -> anyhow::Result
     })
 }
 
-fn check_config(places: &Places, settings: &Settings, warnings: &[String]) -> anyhow::Result<()> {
+/// Whether what the configuration names can be used.
+fn check_usable(places: &Places, settings: &Settings) -> anyhow::Result<()> {
     setup::tls(settings).context("SsmAgent.CaFile cannot be used")?;
     let identity = setup::identity(settings, &places.state);
     let region = identity::known_region(&identity).unwrap_or_else(|| ANY_REGION.to_owned());
     setup::overrides(settings)
         .resolve(&region)
         .context("the endpoints cannot be used")?;
+    Ok(())
+}
+
+fn check_config(places: &Places, settings: &Settings, warnings: &[String]) -> anyhow::Result<()> {
+    check_usable(places, settings)?;
     for warning in warnings {
         println!("warning: {warning}");
     }
@@ -259,7 +278,8 @@ fn check_config(places: &Places, settings: &Settings, warnings: &[String]) -> an
 
 async fn register(register: &Register, settings: &Settings, places: &Places) -> anyhow::Result<()> {
     let vault = Vault::new(&places.state);
-    if register.clear && register.code.is_none() {
+    let is_whole = register.code.is_some() && register.id.is_some() && register.region.is_some();
+    if register.clear && !is_whole {
         registration::clear(&vault)?;
         println!("Registration information has been removed from the instance.");
         return Ok(());

@@ -18,7 +18,7 @@ use super::config::Settings;
 use super::control::{self, Outbox, Status};
 use super::keeper::{self, Program, Sessions};
 use super::run_command::Refresh;
-use super::session::Outcome;
+use super::session::{Outcome, Roster};
 use super::status::{Showing, View};
 use super::transcript::Uploads;
 use super::{connection, health, identity, local_api, run_command, setup, status};
@@ -43,6 +43,8 @@ pub struct Start {
     pub socket: PathBuf,
     /// Where sessions outlive the agent, if they do.
     pub keepers: Option<Keeping>,
+    /// Where the sessions are shown that the agent carries itself.
+    pub own: Roster,
 }
 
 /// What it takes for sessions to outlive the agent.
@@ -65,6 +67,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         places,
         socket,
         keepers,
+        own,
     } = start;
     let tls = setup::tls(&settings).context("cannot set up TLS")?;
     let tasks = TaskTracker::new();
@@ -124,6 +127,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         client: client.clone(),
         status: handle.status.clone(),
         open_files: None,
+        roster: own,
     };
     let carrier = Carrier::open(&settings, &places, node, &tasks, &cancel);
     let Carrier {

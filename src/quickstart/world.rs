@@ -14,6 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::agent::identity::{Vault, registration};
+use crate::agent::session::Roster;
 use crate::agent::{carrier, config, daemon, local_api, setup};
 use crate::aws::{Activation, Client, Endpoints, Secret, StaticCredentials};
 use crate::gateway::{self, Running};
@@ -80,6 +81,7 @@ impl World {
                 program,
             },
             keepers: None,
+            own: Roster::default(),
         };
         let agent = tasks.spawn(daemon::run(start, agent_cancel.clone()));
         let connected = async {

@@ -95,14 +95,17 @@ async fn reload_is_a_new_start_in_the_same_process_and_sessions_go_on() {
     let before = wait_for_start_other_than(&world, &Value::Null).await;
 
     world.configure(|config| config["SsmAgent"]["Session"]["DrainSeconds"] = json!("long"));
-    world.reload_agent();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let unchanged = wait_for_start_other_than(&world, &Value::Null).await;
-    world.configure(|config| config["SsmAgent"]["Session"]["DrainSeconds"] = json!(3));
+    assert_is_not_reloaded(&world).await;
+    let authority = world.folder.path().join("gateway/ca.pem");
+    world.configure(|config| {
+        config["SsmAgent"]["Session"]["DrainSeconds"] = json!(3);
+        config["SsmAgent"]["CaFile"] = json!("/no/such/file");
+    });
+    assert_is_not_reloaded(&world).await;
+    world.configure(|config| config["SsmAgent"]["CaFile"] = json!(authority));
     world.reload_agent();
     let after = wait_for_start_other_than(&world, &before["started"]).await;
 
-    assert_eq!(unchanged["started"], before["started"]);
     assert_eq!(after["pid"], before["pid"]);
     let mut second = Shell::open(&world, &node).await;
     second.type_text("echo sec''ond; exit 3\n").await;
@@ -132,8 +135,12 @@ async fn broken_keeper_fails_its_sessions_and_the_next_are_carried_without() {
     let ending = shell.ending().await;
     assert!(!ending.reason.is_empty(), "{ending:?}");
     let mut next = Shell::open(&world, &node).await;
-    next.type_text("echo ne''xt; exit 2\n").await;
+    next.type_text("echo ne''xt\n").await;
     next.wait_for("next").await;
+    // It would end with the agent's run.
+    assert_is_not_reloaded(&world).await;
+    next.type_text("echo la''st; exit 2\n").await;
+    next.wait_for("last").await;
 
     assert_eq!(next.ending().await.exit_code, Some(2));
     assert!(world.keepers().is_empty());
@@ -187,6 +194,15 @@ async fn history(world: &World, id: &str) -> Value {
 }
 
 /// What the agent says of itself, once it was started at another time than `before`.
+/// Asks for a reload that the agent has to refuse.
+async fn assert_is_not_reloaded(world: &World) {
+    let before = wait_for_start_other_than(world, &Value::Null).await;
+    world.reload_agent();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let after = wait_for_start_other_than(world, &Value::Null).await;
+    assert_eq!(after["started"], before["started"]);
+}
+
 async fn wait_for_start_other_than(world: &World, before: &Value) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -97,12 +97,13 @@ def limits_of_the_agent_do_not_reach_what_it_starts(world):
     check(shell.wait() == 0, "the client failed")
 
     sent = world.ssm.send_command(InstanceIds=[world.node], DocumentName="AWS-RunShellScript", Parameters={
-        "commands": ["echo $(ulimit -Sn) $(cat /proc/self/oom_score_adj)"]})["Command"]["CommandId"]
+        "commands": ["echo $(ulimit -Sn) $(cat /proc/self/oom_score_adj) $(umask)"]})["Command"]["CommandId"]
     world.ssm.get_waiter("command_executed").wait(CommandId=sent, InstanceId=world.node,
                                                   WaiterConfig={"Delay": 1, "MaxAttempts": 20})
-    files, score = world.ssm.get_command_invocation(
+    files, score, mask = world.ssm.get_command_invocation(
         CommandId=sent, InstanceId=world.node)["StandardOutputContent"].split()
     check(int(files) <= max(first, 1024) and score == "0", f"a script has {files} files and score {score}")
+    check(mask == "0022", f"what a script makes is for root only: {mask}")
 
 
 def open_files(world, process):

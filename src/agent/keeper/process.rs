@@ -23,7 +23,7 @@ use super::{settings_digest, sleep_until_some};
 use crate::agent::carrier::{Carrier, Node, Places, task_complete};
 use crate::agent::config::Settings;
 use crate::agent::control::Status;
-use crate::agent::session::{Outcome, Stop};
+use crate::agent::session::{Outcome, Roster, Stop};
 use crate::agent::setup;
 use crate::agent::status::Sight;
 use crate::aws::Client;
@@ -89,6 +89,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         client,
         status: status_seen,
         open_files: node.open_files,
+        roster: Roster::default(),
     };
     let opened = Carrier::open(
         &start.settings,

@@ -63,11 +63,12 @@ pub(super) const SHELL: &str = "/bin/sh";
 /// Exit status of [`ENTER`] where there is no such program: the one that shells have for it.
 pub(super) const NO_PROGRAM: i32 = 127;
 /// Becomes the program that its arguments after the first name, within the control group whose folder
-/// the first names. The agent protects itself from the kernel's memory killer, the program is not to
-/// inherit that.
+/// the first names. The agent protects itself from the kernel's memory killer and its files from
+/// everybody; the program is not to inherit that.
 const ENTER: &str = r#"
 [ -z "$1" ] || { echo 0 >"$1/cgroup.procs"; } 2>/dev/null
 { echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
+umask 022
 shift
 command -v "$1" >/dev/null || exit 127
 exec "$@"

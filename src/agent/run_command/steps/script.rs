@@ -62,16 +62,18 @@ const NOT_INHERITED: [&str; 5] = [
 
 /// The wrapper. Its arguments: where it notes its own id and the script's status, the folder of the
 /// step's control group, the limit on open files, and what to run. The agent protects itself from the
-/// kernel's memory killer, the script is not to inherit that.
+/// kernel's memory killer and its files from everybody; the script is not to inherit that.
 const WRAPPER: &str = r#"
 echo $$ >"$1"
 note=$2
 [ -z "$3" ] || { echo 0 >"$3/cgroup.procs"; } 2>/dev/null
 [ -z "$4" ] || ulimit -S -n "$4"
 { echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
+umask 022
 shift 4
 "$@"
 code=$?
+umask 077
 echo $code >"$note"
 exit $code
 "#;
