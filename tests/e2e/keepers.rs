@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::programs::{LOOK, PATIENCE, World, kill};
+use super::programs::{LOOK, PATIENCE, World, kill, send_signal};
 use super::shell::Shell;
 
 /// Long enough for a gateway that ends sessions of agents that are gone to have done so.
@@ -173,6 +174,47 @@ async fn terminated_keeper_ends_its_sessions_with_their_result() {
     }
     let folder = world.runtime.as_ref().unwrap().join("keepers");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeper_that_hangs_does_not_hold_up_the_next_session() {
+    let (world, node) = World::with_keeping_agent().await;
+    let mut first = Shell::open(&world, &node).await;
+    first.type_text("number=41; echo re''ady\n").await;
+    first.wait_for("ready").await;
+    let keepers = world.keepers();
+    for keeper in &keepers {
+        send_signal(*keeper, Signal::SIGSTOP);
+    }
+
+    let began = Instant::now();
+    let mut next = Shell::open(&world, &node).await;
+    next.type_text("echo ne''xt; exit 2\n").await;
+    next.wait_for("next").await;
+    let took = began.elapsed();
+    assert_eq!(next.ending().await.exit_code, Some(2));
+    for keeper in &keepers {
+        send_signal(*keeper, Signal::SIGCONT);
+    }
+
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    first.type_text("echo on-$((number + 1)); exit 9\n").await;
+    first.wait_for("on-42").await;
+    assert_eq!(first.ending().await.exit_code, Some(9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_end_with_an_agent_that_has_no_runtime_folder_and_say_why() {
+    let (mut world, node) = World::with_agent().await;
+    let mut shell = Shell::open(&world, &node).await;
+    shell.type_text("echo re''ady\n").await;
+    shell.wait_for("ready").await;
+
+    world.stop_agent();
+
+    let ending = shell.ending().await;
+    assert!(ending.reason.contains("agent was stopped"), "{ending:?}");
+    assert_eq!(history(&world, &shell.id).await["Status"], "Terminated");
 }
 
 /// What the gateway remembers of a session.

@@ -371,7 +371,8 @@ pub fn terminate(process: u32) {
     send_signal(process, Signal::SIGTERM);
 }
 
-fn send_signal(process: u32, which: Signal) {
+/// Sends a process a signal.
+pub fn send_signal(process: u32, which: Signal) {
     let id = nix::unistd::Pid::from_raw(process.try_into().unwrap());
     // It may have ended by itself.
     let _ = signal::kill(id, which);

@@ -45,6 +45,8 @@ def agent_with_a_wrong_clock_works(world):
         sent = world.ssm.send_command(InstanceIds=[world.node], DocumentName="AWS-RunShellScript",
                                       Parameters={"commands": ["echo by hand"]})["Command"]["CommandId"]
         eventually("the command ran", lambda: invocation(world, sent)["Status"] == "Success")
+        said = world.host.do("journalctl", "-u", "ssm-agent", "-o", "cat", f"_PID={world.agent_process()}")
+        check("this host's clock differs" in said, said)
     lead_home(world)
 
 

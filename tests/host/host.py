@@ -52,6 +52,12 @@ class HostWorld(world.World):
         check(len(found) == 1, f"{name}: {found}")
         return found[0]
 
+    def later_rpm(self):
+        """The agent's rpm with a later version; its path on the host."""
+        found = glob.glob(f"{self.packages}/later/ssm-agent-{LATER}-*.rpm")
+        check(len(found) == 1, f"{found}")
+        return self.host.take(found[0])
+
     def with_version(self, deb, version):
         """The same package with another version."""
         folder = self.path("unpacked")

@@ -69,7 +69,11 @@ class Machine(Root):
 
     def reboot(self):
         self.do("systemctl", "--no-block", "reboot")
-        ended = self.nspawn.wait(60)
+        self.wait_for_reboot(60)
+
+    def wait_for_reboot(self, deadline):
+        """Waits until it goes down to come back, and boots it."""
+        ended = self.nspawn.wait(deadline)
         check(ended == REBOOT, f"systemd-nspawn ended with {ended}")
         self.boot()
 

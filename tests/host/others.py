@@ -1,10 +1,12 @@
 """The packages of gateway and client, and all of them as rpm."""
 
+import os
 import socket
 import ssl
 import subprocess
 
 from checks import check, eventually
+from host import LATER
 
 STATE = "/var/lib/ssm-gateway"
 
@@ -82,10 +84,22 @@ def rpm_scripts_start_restart_and_stop_the_agent(world):
     world.wait_until_online()
     check(world.host.do("systemctl", "is-enabled", "ssm-agent") == "enabled", "it is not enabled")
 
-    before = world.agent_process()
-    world.host.do("rpm", "--force-debian", "--upgrade", "--replacepkgs", "--nodeps", package)
-    check(world.agent_process() not in (0, before), "the old process runs")
-    world.wait_until_online()
+    shell = world.terminal(world.session(world.aws))
+    shell.expect(rb"[$#] ")
+    shell.answer("number=40; sleep 1000 & echo job $!", rb"job \d+")
+    for number, (option, which, version) in enumerate((("--replacepkgs", package, None),
+                                                       ("--force", world.later_rpm(), LATER),
+                                                       ("--oldpackage", package, None))):
+        before = world.agent_process()
+        world.host.do("rpm", "--force-debian", "--upgrade", option, "--nodeps", which)
+        check(world.agent_process() not in (0, before), "the old process runs")
+        world.wait_until_online()
+        installed = world.host.do("rpm", "--force-debian", "--query", "--queryformat", "%{VERSION}", "ssm-agent")
+        check((installed == LATER) == (version == LATER), f"version {installed} is there")
+        shell.answer(f"kill -0 $! && echo sum $((number + {number}))", f"sum {40 + number}".encode())
+    shell.send(b"exit\r")
+    check(shell.wait() == 0, "the client failed")
+    world.wait_until_all_sessions_are_over()
 
     world.host.do("systemctl", "disable", "ssm-agent")
     world.host.do("rpm", "--force-debian", "--upgrade", "--replacepkgs", "--nodeps", package)
@@ -96,6 +110,67 @@ def rpm_scripts_start_restart_and_stop_the_agent(world):
     check(world.host.run("pgrep", "-x", "ssm-agent").returncode == 1, "the agent still runs")
     world.install(world.inside["ssm-agent"])
     world.wait_until_online()
+
+
+def rpm_of_the_reference_is_replaced_with_its_node_and_can_come_back(world):
+    world.host.do("dpkg", "--purge", "ssm-agent")
+    package, reference = world.host.take(world.package("ssm-agent", "rpm")), world.host.take(stand_in(world))
+    rpm = ["rpm", "--force-debian", "--nodeps"]
+    world.host.do(*rpm, "--install", reference)
+    eventually("the stand-in runs", lambda: world.host.unit("amazon-ssm-agent", "ActiveState") == "active")
+
+    world.host.do(*rpm, "--upgrade", package)
+    world.wait_until_online()
+    check(world.host.run("pgrep", "-f", "reference-stand-in").returncode == 1, "the stand-in still runs")
+    check(world.host.run(*rpm[:2], "--query", "amazon-ssm-agent").returncode != 0, "its package is still there")
+    check(world.host.do("systemctl", "is-enabled", "ssm-agent") == "enabled", "the agent is not enabled")
+
+    world.host.do(*rpm, "--erase", "ssm-agent")
+    world.host.do(*rpm, "--install", reference)
+    eventually("the stand-in runs again", lambda: world.host.unit("amazon-ssm-agent", "ActiveState") == "active")
+    world.host.do(*rpm, "--erase", "amazon-ssm-agent")
+    world.install(world.inside["ssm-agent"])
+    world.wait_until_online()
+
+
+def stand_in(world):
+    """An rpm with the names of the reference's, its unit, and what its scripts do (host.md)."""
+    folder = world.path("reference-rpm")
+    os.makedirs(folder)
+    spec = os.path.join(folder, "reference.spec")
+    with open(spec, "w") as file:
+        file.write("""
+Name: amazon-ssm-agent
+Version: 3.3.987.0
+Release: 1
+Summary: stand-in
+License: none
+BuildArch: noarch
+%description
+stand-in
+%install
+mkdir -p %{buildroot}/etc/systemd/system
+cat >%{buildroot}/etc/systemd/system/amazon-ssm-agent.service <<'END'
+[Service]
+ExecStart=/bin/bash -c 'exec -a reference-stand-in sleep infinity'
+[Install]
+WantedBy=multi-user.target
+END
+%files
+/etc/systemd/system/amazon-ssm-agent.service
+%preun
+if [ $1 -eq 0 ]; then
+    systemctl stop amazon-ssm-agent
+    systemctl disable amazon-ssm-agent
+    systemctl daemon-reload
+fi
+%posttrans
+systemctl enable amazon-ssm-agent
+systemctl start amazon-ssm-agent
+systemctl daemon-reload
+""")
+    subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {folder}", spec], check=True, capture_output=True)
+    return os.path.join(folder, "RPMS/noarch/amazon-ssm-agent-3.3.987.0-1.noarch.rpm")
 
 
 def rpms_take_the_place_of_the_references(world):

@@ -58,6 +58,30 @@ def what_a_command_leaves_goes_on_beside_the_agent(world):
     world.host.do("pkill", "-KILL", "-f", "^sleep 9753")
 
 
+def command_that_asks_for_a_reboot_goes_on_after_it_and_the_others_are_told(world):
+    """The reference has the host reboot a minute later, so that whoever is logged in sees it coming."""
+    cut_off = send(world, ["echo x >>/root/cut-off", "sleep 600"])
+    eventually("it runs", lambda: world.host.exists("/root/cut-off"))
+    asking = send(world, ["echo x >>/root/asked; [ -e /root/again ] || { touch /root/again; exit 194; }", "echo after"])
+    eventually("the host is told to reboot",
+               lambda: world.host.run("test", "-e", "/run/systemd/shutdown/scheduled").returncode == 0)
+    waiting = send(world, ["echo x >>/root/waited"])
+
+    world.host.wait_for_reboot(90)
+
+    world.wait_until_online()
+    check(final_status(world, asking) == "Success", "it did not go on")
+    said = world.ssm.get_command_invocation(CommandId=asking, InstanceId=world.node)["StandardOutputContent"]
+    check(said.endswith("after\n"), said)
+    check(final_status(world, waiting) == "Success", "it was forgotten")
+    check(final_status(world, cut_off) == "Failed", "nobody knows how it ended")
+    said = world.ssm.get_command_invocation(CommandId=cut_off, InstanceId=world.node)["StandardErrorContent"]
+    check("the host was restarted while it ran" in said, said)
+    for name, times in (("cut-off", 1), ("asked", 2), ("waited", 1)):
+        ran = world.host.read(f"/root/{name}").count("x")
+        check(ran == times, f"{name} ran {ran} times")
+
+
 def send(world, lines, **parameters):
     sent = world.ssm.send_command(InstanceIds=[world.node], DocumentName="AWS-RunShellScript",
                                   Parameters={"commands": lines, **parameters})

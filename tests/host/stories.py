@@ -38,6 +38,7 @@ THEN = [
     agent.killed_agent_is_online_again_within_seconds,
     agent.agent_that_hangs_is_started_again,
     survival.sessions_go_on_whatever_happens_to_the_agent,
+    survival.agent_is_upgraded_from_within_a_session_and_by_a_command,
     survival.stopped_agent_leaves_a_way_in,
     survival.daemons_of_a_session_end_with_it_unless_they_may_stay,
     steps.cancelled_and_late_commands_leave_nothing_behind,
@@ -74,6 +75,8 @@ THEN = [
     others.rpm_scripts_start_restart_and_stop_the_agent,
     others.rpms_are_installed_upgraded_and_erased,
     others.rpms_take_the_place_of_the_references,
+    others.rpm_of_the_reference_is_replaced_with_its_node_and_can_come_back,
+    steps.command_that_asks_for_a_reboot_goes_on_after_it_and_the_others_are_told,
     survival.host_that_goes_down_ends_its_sessions_with_the_reason,
     login.host_that_goes_down_ends_sessions_of_pam_with_the_reason,
 ]

@@ -13,7 +13,7 @@ from checks import DEADLINE, check, eventually
 
 # A shell that is typed into must not wait longer than this for its echo, whatever happens to the agent.
 LONGEST_GAP = 1.0
-TRANSFER = 96 << 20
+TRANSFER = 224 << 20
 # Serves a pattern over one connection, slowly enough to be in the middle of it all the time.
 SERVER = f"""
 use IO::Socket::INET;
@@ -38,7 +38,8 @@ def sessions_go_on_whatever_happens_to_the_agent(world):
     shell = world.terminal(world.session(world.aws))
     shell.expect(rb"[$#] ")
     shell.answer("number=40; sleep 1000 & echo job $!", rb"job \d+")
-    session = world.ssm.describe_sessions(State="Active")["Sessions"][0]["SessionId"]
+    # The newest comes first.
+    typed, session = (each["SessionId"] for each in world.ssm.describe_sessions(State="Active")["Sessions"])
     ssh = Ssh(world)
     world.host.write("/root/server.pl", SERVER)
     world.host.do("systemd-run", "--unit=pattern", "perl", "/root/server.pl")
@@ -59,7 +60,8 @@ def sessions_go_on_whatever_happens_to_the_agent(world):
             screen.expect(rb"load average", seen)
             shell.answer(f"kill -0 $! && echo sum $((number + {number}))", f"sum {40 + number}".encode())
             ssh.echoes(f"line-{number}")
-            check(transfer.received > received or transfer.is_over(), f"the transfer stands still after {what}")
+            eventually(f"the transfer goes on after {what}", lambda: transfer.received > received)
+            check(not transfer.is_over(), f"the transfer was over before {what}")
         transfer.check()
         print(f"    longest echo: {', '.join(gaps)}")
         ssh.end()
@@ -73,6 +75,9 @@ def sessions_go_on_whatever_happens_to_the_agent(world):
     world.wait_until_all_sessions_are_over()
 
     check_records(world)
+    cast = world.host.read(f"/var/log/amazon/ssm/sessions/{typed}.cast")
+    for number in range(len(gaps)):
+        check(f"sum {40 + number}" in cast, f"the record lacks the answer after {gaps[number]}")
     lines = world.host.read("/var/log/amazon/ssm/audit.log").splitlines()
     check(sum("session-ended" in line and session in line for line in lines) == 1, "its end is not told once")
 
@@ -90,6 +95,29 @@ def events(world):
         ("rollback", lambda: world.install(world.inside["ssm-agent"])),
         kill,
     ]
+
+
+def agent_is_upgraded_from_within_a_session_and_by_a_command(world):
+    shell = world.terminal(world.session(world.aws))
+    shell.expect(rb"[$#] ")
+    before = world.agent_process()
+    shell.answer(f"sudo dpkg --install {world.later['ssm-agent']} >/dev/null; echo end''ed $?", rb"ended 0")
+    check(world.agent_process() not in (0, before), "the old process runs")
+    world.wait_until_online()
+    shell.answer("echo sum $((40 + 2))", rb"sum 42")
+
+    before = world.agent_process()
+    sent = world.ssm.send_command(InstanceIds=[world.node], DocumentName="AWS-RunShellScript", Parameters={
+        "commands": [f"dpkg --install {world.inside['ssm-agent']}", "echo installed"]})["Command"]["CommandId"]
+    world.ssm.get_waiter("command_executed").wait(CommandId=sent, InstanceId=world.node,
+                                                  WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    said = world.ssm.get_command_invocation(CommandId=sent, InstanceId=world.node)["StandardOutputContent"]
+    check(said.endswith("installed\n") and "Setting up ssm-agent" in said, said)
+    check(world.agent_process() not in (0, before), "the old process runs")
+    shell.answer("echo sum $((40 + 3))", rb"sum 43")
+    shell.send(b"exit\r")
+    check(shell.wait() == 0, "the client failed")
+    world.wait_until_all_sessions_are_over()
 
 
 def daemons_of_a_session_end_with_it_unless_they_may_stay(world):

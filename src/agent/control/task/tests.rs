@@ -187,6 +187,28 @@ async fn attempts_slow_down_to_one_in_thirty_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn agent_that_could_not_connect_for_an_hour_does_within_thirty_seconds() {
+    let (comes_back, is_there) = watch::channel(false);
+    let mut world = World::with_dialler(|accept| Dialler {
+        failures: 0,
+        is_there: Some(is_there),
+        accept,
+    });
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert!(world.accepted.try_recv().is_err());
+
+    comes_back.send_replace(true);
+    let back = Instant::now();
+    let _gateway = world.accept().await;
+
+    assert!(
+        back.elapsed() <= Duration::from_secs(30),
+        "{:?}",
+        back.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn gateway_that_accepts_and_drops_is_not_dialled_busily() {
     let mut world = World::start(0);
     let started = Instant::now();
@@ -390,8 +412,16 @@ struct World {
 impl World {
     /// An agent whose first attempts to connect fail.
     fn start(failures: u32) -> Self {
+        Self::with_dialler(|accept| Dialler {
+            failures,
+            is_there: None,
+            accept,
+        })
+    }
+
+    fn with_dialler(dialler: impl FnOnce(mpsc::UnboundedSender<Socket>) -> Dialler) -> Self {
         let (accept, accepted) = mpsc::unbounded_channel();
-        let dialler = Dialler { failures, accept };
+        let dialler = dialler(accept);
         let cancel = CancellationToken::new();
         let settings = Settings::new("mi-1");
         let (change, changes) = mpsc::channel(1);
@@ -460,12 +490,15 @@ impl Gateway {
 /// Connects through memory, after some failures.
 struct Dialler {
     failures: u32,
+    /// Whether there is somebody, if that is known.
+    is_there: Option<watch::Receiver<bool>>,
     accept: mpsc::UnboundedSender<Socket>,
 }
 
 impl Connector for Dialler {
     async fn connect(&mut self, attempt: u32) -> Result<Connected, ConnectError> {
-        if attempt < self.failures {
+        let is_away = self.is_there.as_ref().is_some_and(|is| !*is.borrow());
+        if attempt < self.failures || is_away {
             return Err(ConnectError::Retry("no route to the gateway".into()));
         }
         let (ours, theirs) = tokio::io::duplex(64 << 10);
