@@ -90,6 +90,14 @@ class HostWorld(world.World):
              "Identity": {"ConsumptionOrder": ["OnPrem"]},
              "SsmAgent": {"CaFile": "/etc/amazon/ssm/gateway.pem", "Session": session}}))
 
+    def plugin(self):
+        """The arguments of a client whose session has just been asked for: what the AWS CLI does, without its own start."""
+        request = {"Target": self.node}
+        response = self.ssm.start_session(**request)
+        del response["ResponseMetadata"]
+        return [self.program("session-manager-plugin"), json.dumps(response), "us-east-1", "StartSession", "",
+                json.dumps(request), self.url]
+
     def status(self):
         """What the agent says of itself; nothing without one."""
         said = self.host.run("ssm-cli", "status", "--json")

@@ -4,6 +4,7 @@ import re
 import subprocess
 
 from checks import check
+from host import CONFIGURATION as CONFIGURATION_FILE
 from others import files_of
 
 UNITS = ("ssm-agent.service", "ssm-gateway.service")
@@ -44,6 +45,29 @@ def systemd_takes_the_units_and_says_how_exposed_they_are(world):
     print(f"    exposure: {exposure}")
     check(exposure["ssm-gateway.service"] <= GATEWAY_EXPOSURE, f"{exposure}")
     world.host.do("dpkg", "--purge", "ssm-gateway")
+
+
+def presets_and_priorities_are_as_the_service_manager_wants_them(world):
+    world.install(world.inside["ssm-gateway"])
+    world.host.do("systemctl", "disable", "ssm-agent")
+    world.host.do("systemctl", "preset", "ssm-agent", "ssm-gateway")
+    enabled = [world.host.run("systemctl", "is-enabled", unit).stdout.strip() for unit in ("ssm-agent", "ssm-gateway")]
+    check(enabled == ["enabled", "disabled"], f"{enabled}")
+    world.host.do("dpkg", "--purge", "ssm-gateway")
+
+    # A setting that nobody knows is a warning, that the agent starts is none.
+    before = world.host.read(CONFIGURATION_FILE)
+    world.host.write(CONFIGURATION_FILE, before.replace("{", '{"Nobody": 1, ', 1))
+    world.host.do("systemctl", "restart", "ssm-agent")
+    world.wait_until_online()
+    process = f"_PID={world.agent_process()}"
+    warnings = world.host.do("journalctl", "-u", "ssm-agent", "-o", "cat", "-p", "warning", process)
+    everything = world.host.do("journalctl", "-u", "ssm-agent", "-o", "cat", process)
+    check("Nobody" in warnings and "agent starts" not in warnings, f"warnings: {warnings}")
+    check("agent starts" in everything, everything)
+    world.host.write(CONFIGURATION_FILE, before)
+    world.host.do("systemctl", "restart", "ssm-agent")
+    world.wait_until_online()
 
 
 def packages_hold_these_files_and_no_others(world):
