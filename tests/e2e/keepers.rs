@@ -210,11 +210,13 @@ async fn sessions_end_with_an_agent_that_has_no_runtime_folder_and_say_why() {
     shell.type_text("echo re''ady\n").await;
     shell.wait_for("ready").await;
 
+    let id = shell.id.clone();
+
     world.stop_agent();
 
     let ending = shell.ending().await;
     assert!(ending.reason.contains("agent was stopped"), "{ending:?}");
-    assert_eq!(history(&world, &shell.id).await["Status"], "Terminated");
+    assert_eq!(history(&world, id.as_str()).await["Status"], "Terminated");
 }
 
 /// What the gateway remembers of a session.
