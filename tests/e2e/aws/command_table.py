@@ -1,5 +1,6 @@
 """Documents with what becomes of them, the same for our agent and for the reference's, which was run
-under our gateway with this table. Where the two differ, `reference` says what the other one does.
+under our gateway with this table, over the control channel and by polling. `command_table_more` goes on with
+it, and has where the two differ.
 
 Of each step: status, exit code, standard output, standard error. A function stands for a value that is
 not the same each time.
