@@ -42,7 +42,12 @@ const DUAL_STACK_VARIABLE: &str = "AWS_USE_DUALSTACK_ENDPOINT";
 pub fn tls(settings: &Settings) -> io::Result<Arc<rustls::ClientConfig>> {
     match &settings.ca_file {
         None => Ok(tls::client_config()),
-        Some(path) => tls::client_config_with(&std::fs::read(path)?),
+        Some(path) => {
+            let authorities = std::fs::read(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
+            tls::client_config_with(&authorities)
+        }
     }
 }
 

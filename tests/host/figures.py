@@ -13,9 +13,14 @@ import time
 
 import survival
 from checks import check, eventually
+from clients import Terminal
 
 IDLE = 60
+# The goals: wake-ups per second of an idle agent, and the longest wait for an echo, in seconds.
+WAKE_UPS = 1.0
+GAP, GAP_AFTER_KILL = 0.15, 1.0
 RESTARTS = 50
+UPGRADES = 50
 SOAK = 10_000
 AT_ONCE = 8
 
@@ -30,6 +35,7 @@ def figures_of_an_idle_agent(world):
     for one, old, new in zip(processes, before, after):
         print(f"    agent: {memory(world, one)}, {descriptors(world, one)} descriptors, {new[2]} threads, "
               f"{(new[0] - old[0]) * 3600 / took:.1f} CPU s/h, {(new[1] - old[1]) / took:.2f} wake-ups/s")
+        check((new[1] - old[1]) / took <= WAKE_UPS, "an idle agent wakes up more often than once a second")
 
 
 def figures_of_a_start(world):
@@ -57,10 +63,10 @@ def figures_of_gaps(world):
     quiet = [survival.longest_echo(shell, Nothing()) for _ in range(5)]
     print(f"    longest echo in 1.5 s of nothing: {spread(quiet)}")
     packages = [world.later["ssm-agent"], world.inside["ssm-agent"]]
-    for what, happen, times in (
-            ("restart", lambda _: world.host.do("systemctl", "restart", "ssm-agent"), RESTARTS),
-            ("kill -9", lambda _: world.host.do("kill", "-KILL", str(world.agent_process())), RESTARTS),
-            ("upgrade and rollback", lambda number: world.install(packages[number % 2]), 10)):
+    for what, happen, times, goal in (
+            ("restart", lambda _: world.host.do("systemctl", "restart", "ssm-agent"), RESTARTS, GAP),
+            ("kill -9", lambda _: world.host.do("kill", "-KILL", str(world.agent_process())), RESTARTS, GAP_AFTER_KILL),
+            ("upgrade and rollback", lambda number: world.install(packages[number % 2]), UPGRADES, GAP)):
         gaps = []
         for number in range(times):
             before = world.agent_process()
@@ -68,6 +74,7 @@ def figures_of_gaps(world):
             eventually("another process runs", lambda: world.agent_process() not in (0, before))
             world.wait_until_online()
         print(f"    longest echo around {times} times {what}: {spread(gaps)}")
+        check(p99(gaps) <= goal, f"more than {goal} s for an echo around a {what}")
     shell.send(b"exit\r")
     check(shell.wait() == 0, "the client failed")
 
@@ -81,7 +88,7 @@ def figures_of_a_soak(world):
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         done = 0
         for until in (100, 1000, SOAK // 2, SOAK):
-            for code in pool.map(lambda _: a_session(world), range(until - done)):
+            for code in pool.map(lambda number: a_session(world, number), range(until - done)):
                 check(code == 7, f"exit status {code}")
             done = until
             world.wait_until_all_sessions_are_over()
@@ -95,7 +102,16 @@ def figures_of_a_soak(world):
         check(last[name] <= first[name] * 1.25 + 4, f"{name} grew from {first[name]} to {last[name]}")
 
 
-def a_session(world):
+def a_session(world, number):
+    """Every tenth is a shell on a terminal, the others are commands."""
+    if number % 10 == 0:
+        shell = Terminal(world.plugin(), world.environment)
+        try:
+            shell.expect(rb"[$#] ")
+            shell.send(b"exit 7\r")
+            return shell.wait()
+        finally:
+            shell.end()
     request = {"Target": world.node, "DocumentName": "AWS-StartNonInteractiveCommand", "Parameters": {"command": ["sh -c 'exit 7'"]}}
     response = world.ssm.start_session(**request)
     response.pop("ResponseMetadata")
@@ -151,10 +167,13 @@ def connection(world):
     return world.ssm.get_connection_status(Target=world.node)["Status"]
 
 
+def p99(values):
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
+
+
 def spread(seconds):
     ordered = sorted(second * 1000 for second in seconds)
-    last = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    return f"p50 {statistics.median(ordered):.1f} ms, p99 {last:.1f} ms, longest {ordered[-1]:.1f} ms"
+    return f"p50 {statistics.median(ordered):.1f} ms, p99 {p99(ordered):.1f} ms, longest {ordered[-1]:.1f} ms"
 
 
 def started(happen, number):
