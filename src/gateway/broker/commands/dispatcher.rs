@@ -155,7 +155,7 @@ impl Dispatcher {
             entry.invocations.insert(node, invocation);
         }
         self.commands.insert(command.clone(), entry);
-        self.release(&command, now);
+        self.proceed(&command, now);
     }
 
     /// The node has a control channel, perhaps a new one, or begins to poll.
@@ -214,7 +214,8 @@ impl Dispatcher {
             | JobAnswer::InvalidDocument
             | JobAnswer::ContainerNotSupported
             | JobAnswer::UnexpectedError => {
-                self.end(command, node, InvocationStatus::Undeliverable, now);
+                self.end(command, node, InvocationStatus::Undeliverable);
+                self.proceed(command, now);
             }
         }
     }
@@ -229,7 +230,10 @@ impl Dispatcher {
     ) {
         match ended {
             // It is noted already.
-            Some(status) => self.finish(command, node, status, now),
+            Some(status) => {
+                self.remove(command, node, status);
+                self.proceed(command, now);
+            }
             None => {
                 if let Some(invocation) = self.invocation(command, node)
                     && matches!(invocation.stage, Stage::Due { .. })
@@ -259,7 +263,7 @@ impl Dispatcher {
             };
             match invocation.stage {
                 Stage::Queued | Stage::Due { is_sent: false, .. } => {
-                    self.end(command, &node, InvocationStatus::Cancelled, now);
+                    self.end(command, &node, InvocationStatus::Cancelled);
                 }
                 Stage::Due { is_sent: true, .. } | Stage::Delivered => {
                     invocation.is_cancelled = true;
@@ -271,6 +275,7 @@ impl Dispatcher {
                 }
             }
         }
+        self.proceed(command, now);
     }
 
     /// Does what is due.
@@ -290,8 +295,8 @@ impl Dispatcher {
                 }
                 Timer::Expire(command) => self.expire(&command, now),
                 Timer::Execution(command, node) => {
-                    let status = InvocationStatus::ExecutionTimedOut;
-                    self.end(&command, &node, status, now);
+                    self.end(&command, &node, InvocationStatus::ExecutionTimedOut);
+                    self.proceed(&command, now);
                 }
             }
         }
@@ -403,42 +408,49 @@ impl Dispatcher {
             } else {
                 InvocationStatus::DeliveryTimedOut
             };
-            self.end(command, &node, status, now);
+            self.end(command, &node, status);
         }
+        self.proceed(command, now);
     }
 
-    /// Ends an invocation and notes it.
-    fn end(&mut self, command: &CommandId, node: &str, status: InvocationStatus, now: Instant) {
-        if self.invocation(command, node).is_some() {
+    /// Ends an invocation and notes it. What follows from that is for [`Self::proceed`], once all have
+    /// ended that are to end: the end of one makes room for the next.
+    fn end(&mut self, command: &CommandId, node: &str, status: InvocationStatus) {
+        if self.remove(command, node, status) {
             let note = Action::Note(command.clone(), node.to_owned(), status);
             self.actions.push_back(note);
-            self.finish(command, node, status, now);
         }
     }
 
-    fn finish(&mut self, command: &CommandId, node: &str, status: InvocationStatus, now: Instant) {
+    /// Forgets an invocation that ended so; false if there is none. One that is queued is passed over
+    /// when its turn comes.
+    fn remove(&mut self, command: &CommandId, node: &str, status: InvocationStatus) -> bool {
         let Some(entry) = self.commands.get_mut(command) else {
-            return;
+            return false;
         };
         let Some(invocation) = entry.invocations.remove(node) else {
-            return;
+            return false;
         };
+        entry.out -= usize::from(invocation.stage != Stage::Queued);
+        entry.order.errors += usize::from(status.is_error());
         if let Some(commands) = self.of_node.get_mut(node) {
             commands.remove(command);
             if commands.is_empty() {
                 self.of_node.remove(node);
             }
         }
-        if invocation.stage == Stage::Queued {
-            entry.queue.retain(|queued| queued != node);
-        } else {
-            entry.out -= 1;
-        }
-        entry.order.errors += usize::from(status.is_error());
+        true
+    }
+
+    /// Goes on with a command: after too many errors what is queued ends, otherwise it is sent; with
+    /// its last invocation the command is over.
+    fn proceed(&mut self, command: &CommandId, now: Instant) {
+        let Some(entry) = self.commands.get_mut(command) else {
+            return;
+        };
         if entry.order.errors > entry.order.max_errors {
-            let rest: Vec<String> = entry.queue.drain(..).collect();
-            for node in rest {
-                self.end(command, &node, InvocationStatus::Terminated, now);
+            for node in std::mem::take(&mut entry.queue) {
+                self.end(command, &node, InvocationStatus::Terminated);
             }
         }
         let is_over = self

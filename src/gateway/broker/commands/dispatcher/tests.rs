@@ -11,21 +11,28 @@ struct World {
 }
 
 impl World {
+    /// The nodes are connected.
     fn new(nodes: &[&str], max_concurrency: usize, max_errors: usize) -> Self {
+        let online = ["a", "b", "c", "d"];
+        Self::with(&online, nodes, max_concurrency, max_errors)
+    }
+
+    /// The nodes are away.
+    fn away(nodes: &[&str], max_concurrency: usize, max_errors: usize) -> Self {
+        Self::with(&[], nodes, max_concurrency, max_errors)
+    }
+
+    fn with(online: &[&str], nodes: &[&str], max_concurrency: usize, max_errors: usize) -> Self {
         let now = Instant::now();
-        let command = CommandId::new("c-1").unwrap();
-        let nodes = nodes.iter().map(|node| ((*node).to_owned(), Progress::New));
+        let nodes: Vec<_> = nodes.iter().map(|node| (*node, Progress::New)).collect();
         let order = Order {
-            command: command.clone(),
-            nodes: nodes.collect(),
             max_concurrency,
             max_errors,
-            errors: 0,
-            expires: now + HOUR,
-            execution: 2 * HOUR,
+            ..order(&nodes, now)
         };
+        let command = order.command.clone();
         let mut dispatcher = Dispatcher::default();
-        for node in ["a", "b", "c", "d"] {
+        for node in online {
             dispatcher.handle_connected(node, now);
         }
         dispatcher.handle_order(order, now);
@@ -150,6 +157,80 @@ fn too_many_errors_end_the_rest() {
 }
 
 #[test]
+fn cancellation_sends_nothing_first() {
+    let mut world = World::away(&["a", "b"], 1, 0);
+    world.dispatcher.handle_connected("b", world.now);
+    assert_eq!(world.actions(), [""; 0], "a is away, and b waits for it");
+
+    world
+        .dispatcher
+        .handle_cancel(&world.command, None, world.now);
+
+    assert_eq!(world.actions(), ["a Cancelled", "b Cancelled", "over"]);
+}
+
+#[test]
+fn expiry_sends_nothing_first() {
+    let mut world = World::away(&["a", "b"], 1, 1);
+    world.dispatcher.handle_connected("b", world.now);
+
+    world.pass(HOUR);
+
+    let ended = ["a DeliveryTimedOut", "b DeliveryTimedOut", "over"];
+    assert_eq!(world.actions(), ended);
+}
+
+#[test]
+fn cancellation_of_one_makes_room_for_those_that_stay() {
+    let mut world = World::away(&["a", "b", "c"], 1, 0);
+    world.dispatcher.handle_connected("c", world.now);
+
+    let nodes = ["a".to_owned(), "b".to_owned()];
+    world
+        .dispatcher
+        .handle_cancel(&world.command, Some(&nodes), world.now);
+
+    assert_eq!(world.actions(), ["a Cancelled", "b Cancelled", "send c"]);
+}
+
+#[test]
+fn command_that_is_taken_up_after_too_many_errors_is_not_sent() {
+    let (mut dispatcher, now) = (Dispatcher::default(), Instant::now());
+    dispatcher.handle_connected("b", now);
+    let order = Order {
+        errors: 2,
+        ..order(
+            &[("a", Progress::Delivered(now)), ("b", Progress::New)],
+            now,
+        )
+    };
+    let mut world = World {
+        command: order.command.clone(),
+        dispatcher,
+        now,
+    };
+
+    world.dispatcher.handle_order(
+        Order {
+            max_errors: 1,
+            ..order
+        },
+        now,
+    );
+
+    assert_eq!(world.actions(), ["b Terminated"]);
+    world.ended("a", InvocationStatus::Success);
+    assert_eq!(world.actions(), ["over"]);
+}
+
+#[test]
+fn command_without_nodes_is_over_at_once() {
+    let mut world = World::new(&[], 1, 0);
+
+    assert_eq!(world.actions(), ["over"]);
+}
+
+#[test]
 fn refusals_for_good_end_it() {
     for (answer, status) in [
         (JobAnswer::ContainerNotSupported, "a Undeliverable"),
@@ -216,19 +297,12 @@ fn commands_are_taken_up_where_they_were() {
     let now = Instant::now();
     let mut dispatcher = Dispatcher::default();
     dispatcher.handle_connected("b", now);
-    let order = Order {
-        command: CommandId::new("c-1").unwrap(),
-        nodes: vec![
-            ("a".into(), Progress::Delivered(now)),
-            ("b".into(), Progress::New),
-            ("c".into(), Progress::Cancelling(now)),
-        ],
-        max_concurrency: 3,
-        max_errors: 0,
-        errors: 0,
-        expires: now + HOUR,
-        execution: HOUR,
-    };
+    let nodes = [
+        ("a", Progress::Delivered(now)),
+        ("b", Progress::New),
+        ("c", Progress::Cancelling(now)),
+    ];
+    let order = order(&nodes, now);
     let mut world = World {
         command: order.command.clone(),
         dispatcher,
@@ -240,4 +314,18 @@ fn commands_are_taken_up_where_they_were() {
     world.dispatcher.handle_connected("a", now);
     world.dispatcher.handle_connected("c", now);
     assert_eq!(world.actions(), ["cancel c"]);
+}
+
+/// To three nodes at once, without an error, within an hour, for two hours.
+fn order(nodes: &[(&str, Progress)], now: Instant) -> Order {
+    let nodes = nodes.iter().map(|(node, at)| ((*node).to_owned(), *at));
+    Order {
+        command: CommandId::new("c-1").unwrap(),
+        nodes: nodes.collect(),
+        max_concurrency: 3,
+        max_errors: 0,
+        errors: 0,
+        expires: now + HOUR,
+        execution: 2 * HOUR,
+    }
 }
