@@ -159,12 +159,9 @@ impl InvocationStatus {
         !matches!(self, Self::Pending | Self::InProgress | Self::Cancelling)
     }
 
-    /// Whether it counts towards `MaxErrors`.
+    /// Whether it counts towards `MaxErrors`. As in AWS, what did not reach its node does not.
     pub fn is_error(self) -> bool {
-        matches!(
-            self,
-            Self::Failed | Self::Undeliverable | Self::DeliveryTimedOut | Self::ExecutionTimedOut
-        )
+        matches!(self, Self::Failed | Self::ExecutionTimedOut)
     }
 }
 

@@ -113,9 +113,7 @@ fn count(summary: &CommandSummary, is_it: impl Fn(InvocationStatus) -> bool) -> 
 
 /// `Status` and `StatusDetails` of a command, by those of its invocations.
 pub(super) fn status(summary: &CommandSummary) -> (&'static str, &'static str) {
-    use InvocationStatus::{
-        Cancelled, DeliveryTimedOut, ExecutionTimedOut, Failed, Pending, Success, Undeliverable,
-    };
+    use InvocationStatus::{Cancelled, DeliveryTimedOut, Failed, Pending, Success};
 
     let count = |is_it: fn(InvocationStatus) -> bool| count(summary, is_it);
     let total = count(|_| true);
@@ -135,20 +133,19 @@ pub(super) fn status(summary: &CommandSummary) -> (&'static str, &'static str) {
         return ("Success", "Success");
     }
     let max_errors = max_errors(&summary.command.max_errors, total);
-    let errors = count(InvocationStatus::is_error);
-    if errors > max_errors {
-        return if count(|status| matches!(status, Failed | Undeliverable)) > 0 {
+    if count(InvocationStatus::is_error) > max_errors {
+        return if count(|status| status == Failed) > 0 {
             ("Failed", "Failed")
-        } else if count(|status| status == ExecutionTimedOut) > 0 {
-            ("TimedOut", "ExecutionTimedOut")
         } else {
-            ("TimedOut", "DeliveryTimedOut")
+            ("TimedOut", "ExecutionTimedOut")
         };
     }
     if summary.command.cancelled || count(|status| status == Cancelled) > 0 {
         return ("Cancelled", "Cancelled");
     }
-    if errors == count(|status| status == DeliveryTimedOut) {
+    // Documented as "max-errors or more".
+    let undelivered = count(|status| status == DeliveryTimedOut);
+    if undelivered == total || undelivered >= max_errors.max(1) {
         return ("TimedOut", "DeliveryTimedOut");
     }
     ("Failed", "Incomplete")
@@ -173,7 +170,7 @@ mod tests {
     fn command_stands_as_its_invocations_do() {
         use InvocationStatus::{
             Cancelled, Cancelling, DeliveryTimedOut, ExecutionTimedOut, Failed, InProgress,
-            Pending, Success, Terminated,
+            Pending, Success, Terminated, Undeliverable,
         };
 
         for (counts, max_errors, cancelled, expected) in [
@@ -229,6 +226,36 @@ mod tests {
                 ("TimedOut", "DeliveryTimedOut"),
             ),
             (
+                vec![(DeliveryTimedOut, 1), (Success, 9)],
+                "0",
+                false,
+                ("TimedOut", "DeliveryTimedOut"),
+            ),
+            (
+                vec![(DeliveryTimedOut, 2)],
+                "5",
+                false,
+                ("TimedOut", "DeliveryTimedOut"),
+            ),
+            (
+                vec![(DeliveryTimedOut, 1), (Success, 9)],
+                "2",
+                false,
+                ("Failed", "Incomplete"),
+            ),
+            (
+                vec![(DeliveryTimedOut, 1), (Failed, 1)],
+                "0",
+                false,
+                ("Failed", "Failed"),
+            ),
+            (
+                vec![(Undeliverable, 1), (Success, 1)],
+                "0",
+                false,
+                ("Failed", "Incomplete"),
+            ),
+            (
                 vec![(Cancelled, 1), (Success, 1)],
                 "0",
                 true,
@@ -247,6 +274,20 @@ mod tests {
             };
             assert_eq!(status(&summary), expected, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn errors_are_counted_without_what_did_not_reach_its_node() {
+        use InvocationStatus::{DeliveryTimedOut, ExecutionTimedOut, Failed, Undeliverable};
+
+        let statuses = [DeliveryTimedOut, ExecutionTimedOut, Failed, Undeliverable];
+        let shown = Command::from(CommandSummary {
+            command: command("0", false),
+            counts: statuses.map(|status| (status, 1)).to_vec(),
+        });
+
+        assert_eq!((shown.target_count, shown.completed_count), (4, 4));
+        assert_eq!((shown.error_count, shown.delivery_timed_out_count), (2, 1));
     }
 
     fn command(max_errors: &str, cancelled: bool) -> CommandRecord {

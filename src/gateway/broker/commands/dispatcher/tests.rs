@@ -231,6 +231,20 @@ fn command_without_nodes_is_over_at_once() {
 }
 
 #[test]
+fn what_does_not_reach_its_node_is_no_error() {
+    let mut world = World::new(&["a", "b", "c"], 1, 0);
+    world.actions();
+    world.answer("a", JobAnswer::InvalidDocument);
+    assert_eq!(world.actions(), ["a Undeliverable", "send b"]);
+
+    world.dispatcher.handle_disconnected("b");
+    world.pass(HOUR);
+
+    let ended = ["b DeliveryTimedOut", "c DeliveryTimedOut", "over"];
+    assert_eq!(world.actions(), ended);
+}
+
+#[test]
 fn refusals_for_good_end_it() {
     for (answer, status) in [
         (JobAnswer::ContainerNotSupported, "a Undeliverable"),
