@@ -9,21 +9,20 @@
 //! An invocation is out from Due to its end. It ends by the node's report, by a time-out of delivery
 //! or execution, by a cancellation before it was sent, or because too many others failed.
 
+mod invocation;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::invocation::{Cancellation, Invocation, RESEND_FIRST, RESEND_MAX, Stage};
 use crate::gateway::store::commands::InvocationStatus;
 use crate::protocol::wire::job::{CommandId, JobAnswer};
 
-/// Time for the answer to a job, and first wait before it is sent again; doubles.
-const RESEND_FIRST: Duration = Duration::from_secs(2);
 /// How long the reason of a refusal may take.
 const REASON_PATIENCE: Duration = Duration::from_secs(60);
-/// Longest wait before a job is sent again.
-const RESEND_MAX: Duration = Duration::from_secs(30);
 
 /// A command on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,24 +66,6 @@ pub(super) enum Action {
     Forget(CommandId),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Queued,
-    Due {
-        wait: Duration,
-        /// The next attempt; none before the first and while the node is away.
-        next: Option<Instant>,
-        is_sent: bool,
-    },
-    Delivered,
-}
-
-#[derive(Debug)]
-struct Invocation {
-    stage: Stage,
-    is_cancelled: bool,
-}
-
 #[derive(Debug)]
 struct Entry {
     order: Order,
@@ -98,6 +79,7 @@ enum Timer {
     Resend(CommandId, String),
     Expire(CommandId),
     Execution(CommandId, String),
+    Cancel(CommandId, String),
 }
 
 /// The commands that are not over.
@@ -127,30 +109,30 @@ impl Dispatcher {
                 .entry(node.clone())
                 .or_default()
                 .insert(command.clone());
-            let (stage, is_cancelled) = match progress {
+            let (stage, cancellation) = match progress {
                 Progress::New => {
                     entry.queue.push_back(node.clone());
-                    (Stage::Queued, false)
+                    (Stage::Queued, None)
                 }
                 Progress::Delivered(at) => {
                     self.at(
                         at + entry.order.execution,
                         Timer::Execution(command.clone(), node.clone()),
                     );
-                    (Stage::Delivered, false)
+                    (Stage::Delivered, None)
                 }
                 Progress::Cancelling(at) => {
                     self.at(
                         at + entry.order.execution,
                         Timer::Execution(command.clone(), node.clone()),
                     );
-                    (Stage::Delivered, true)
+                    (Stage::Delivered, Some(Cancellation::new()))
                 }
             };
             entry.out += usize::from(stage == Stage::Delivered);
             let invocation = Invocation {
                 stage,
-                is_cancelled,
+                cancellation,
             };
             entry.invocations.insert(node, invocation);
         }
@@ -165,18 +147,16 @@ impl Dispatcher {
             let Some(invocation) = self.invocation(&command, node) else {
                 continue;
             };
-            let is_cancelled = invocation.is_cancelled;
+            if let Some(cancellation) = &mut invocation.cancellation {
+                *cancellation = Cancellation::new();
+            }
             match &mut invocation.stage {
                 Stage::Queued => {}
                 Stage::Due { wait, .. } => {
                     *wait = RESEND_FIRST;
                     self.send(&command, node, now);
                 }
-                Stage::Delivered if is_cancelled => {
-                    self.actions
-                        .push_back(Action::Cancel(command, node.to_owned()));
-                }
-                Stage::Delivered => {}
+                Stage::Delivered => self.tell_cancellation(&command, node, now),
             }
         }
     }
@@ -202,8 +182,14 @@ impl Dispatcher {
         };
         match answer {
             JobAnswer::Successful | JobAnswer::DuplicateCommand => self.deliver(command, node, now),
-            // It is offered again after the wait that runs.
-            JobAnswer::ProcessorBufferFull | JobAnswer::ClosedProcessor => {}
+            JobAnswer::ProcessorBufferFull | JobAnswer::ClosedProcessor => {
+                // The node does not have it, and shall not get it.
+                if invocation.cancellation.is_some() {
+                    self.end(command, node, InvocationStatus::Cancelled);
+                    self.proceed(command, now);
+                }
+                // Else it is offered again after the wait that runs.
+            }
             JobAnswer::ParseError => {
                 // A report with the reason follows.
                 invocation.stage = Stage::Delivered;
@@ -266,12 +252,11 @@ impl Dispatcher {
                     self.end(command, &node, InvocationStatus::Cancelled);
                 }
                 Stage::Due { is_sent: true, .. } | Stage::Delivered => {
-                    invocation.is_cancelled = true;
+                    invocation.cancellation = Some(Cancellation::new());
                     let status = InvocationStatus::Cancelling;
-                    let (command, node) = (command.clone(), node);
                     self.actions
                         .push_back(Action::Note(command.clone(), node.clone(), status));
-                    self.actions.push_back(Action::Cancel(command, node));
+                    self.tell_cancellation(command, &node, now);
                 }
             }
         }
@@ -297,6 +282,13 @@ impl Dispatcher {
                 Timer::Execution(command, node) => {
                     self.end(&command, &node, InvocationStatus::ExecutionTimedOut);
                     self.proceed(&command, now);
+                }
+                Timer::Cancel(command, node) => {
+                    let invocation = self.invocation(&command, &node);
+                    let cancellation = invocation.and_then(|i| i.cancellation.as_ref());
+                    if cancellation.is_some_and(|cancellation| cancellation.next == Some(at)) {
+                        self.tell_cancellation(&command, &node, now);
+                    }
                 }
             }
         }
@@ -344,7 +336,6 @@ impl Dispatcher {
         let Some(invocation) = self.invocation(command, node) else {
             return;
         };
-        let is_cancelled = invocation.is_cancelled;
         let Stage::Due {
             wait,
             next,
@@ -360,13 +351,28 @@ impl Dispatcher {
         let due = now + *wait;
         (*next, *is_sent) = (Some(due), true);
         *wait = (*wait * 2).min(RESEND_MAX);
-        let (command, node) = (command.clone(), node.to_owned());
-        self.at(due, Timer::Resend(command.clone(), node.clone()));
+        self.at(due, Timer::Resend(command.clone(), node.to_owned()));
         self.actions
-            .push_back(Action::Send(command.clone(), node.clone()));
-        if is_cancelled {
-            self.actions.push_back(Action::Cancel(command, node));
+            .push_back(Action::Send(command.clone(), node.to_owned()));
+        self.tell_cancellation(command, node, now);
+    }
+
+    /// Tells the node of the cancellation, if there is one, and plans to tell it again. One that is
+    /// away is told when it connects.
+    fn tell_cancellation(&mut self, command: &CommandId, node: &str, now: Instant) {
+        if !self.online.contains(node) {
+            return;
         }
+        let invocation = self.invocation(command, node);
+        let Some(cancellation) = invocation.and_then(|i| i.cancellation.as_mut()) else {
+            return;
+        };
+        let again = cancellation.tell(now);
+        let (command, node) = (command.clone(), node.to_owned());
+        if let Some(again) = again {
+            self.at(again, Timer::Cancel(command.clone(), node.clone()));
+        }
+        self.actions.push_back(Action::Cancel(command, node));
     }
 
     fn deliver(&mut self, command: &CommandId, node: &str, now: Instant) {
@@ -378,7 +384,7 @@ impl Dispatcher {
             return;
         };
         invocation.stage = Stage::Delivered;
-        let status = if invocation.is_cancelled {
+        let status = if invocation.cancellation.is_some() {
             InvocationStatus::Cancelling
         } else {
             InvocationStatus::InProgress
@@ -399,7 +405,7 @@ impl Dispatcher {
         let undelivered = entry.invocations.iter();
         let undelivered = undelivered.filter(|(_, i)| i.stage != Stage::Delivered);
         let mut undelivered: Vec<(String, bool)> = undelivered
-            .map(|(node, invocation)| (node.clone(), invocation.is_cancelled))
+            .map(|(node, invocation)| (node.clone(), invocation.cancellation.is_some()))
             .collect();
         undelivered.sort_unstable();
         for (node, is_cancelled) in undelivered {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::protocol::wire::job::Job;
+use crate::protocol::wire::job::{CANCEL_TOPIC, Job};
 
 /// How long after its last poll a node still counts as polling: agents pause for 2 s, or for up to 30 s
 /// after a failure.
@@ -98,10 +98,12 @@ impl Letterboxes {
         let Some(letterbox) = letterbox.filter(|letterbox| letterbox.is_live(now)) else {
             return false;
         };
-        let is_there = letterbox
-            .jobs
-            .iter()
-            .any(|there| there.job_id == job.job_id);
+        // Each telling of a cancellation is a job of its own.
+        let is_same = |there: &Job| {
+            there.job_id == job.job_id
+                || (job.topic == CANCEL_TOPIC && there.content == job.content)
+        };
+        let is_there = letterbox.jobs.iter().any(is_same);
         if !is_there && letterbox.jobs.len() < ROOM {
             letterbox.jobs.push_back(job);
             letterbox.posted.notify_one();
@@ -261,6 +263,25 @@ mod tests {
         }
 
         assert_eq!(taken, ROOM);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancellation_that_is_told_again_waits_once() {
+        let letterboxes = Letterboxes::default();
+        let poll = letterboxes.poll(NODE, Instant::now());
+        for id in ["a", "b"] {
+            let cancel = Job {
+                topic: CANCEL_TOPIC.into(),
+                content: "the command".into(),
+                ..job(id)
+            };
+            assert!(letterboxes.post(NODE, cancel, Instant::now()));
+        }
+
+        let taken = poll.jobs(VISIBILITY).await;
+
+        let ids = taken.iter().map(|job| job.job_id.as_str());
+        assert_eq!(ids.collect::<Vec<_>>(), ["a"]);
     }
 
     fn job(id: &str) -> Job {

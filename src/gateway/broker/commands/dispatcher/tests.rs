@@ -283,6 +283,68 @@ fn cancellation_reaches_what_was_sent_and_ends_what_was_not() {
 }
 
 #[test]
+fn cancellation_is_told_again_until_the_result_comes() {
+    let mut world = World::new(&["a"], 1, 0);
+    world.answer("a", JobAnswer::Successful);
+    world
+        .dispatcher
+        .handle_cancel(&world.command, None, world.now);
+    world.actions();
+
+    for wait in [2, 4, 8] {
+        world.pass((wait - 1) * SECOND);
+        assert_eq!(world.actions(), [""; 0], "{wait}");
+        world.pass(SECOND);
+        assert_eq!(world.actions(), ["cancel a"], "{wait}");
+    }
+    world.ended("a", InvocationStatus::Cancelled);
+    assert_eq!(world.actions(), ["over"]);
+    world.pass(60 * SECOND);
+    assert_eq!(world.actions(), [""; 0]);
+}
+
+#[test]
+fn node_is_not_told_of_a_cancellation_for_ever_nor_while_it_is_away() {
+    let mut world = World::new(&["a"], 1, 0);
+    world.answer("a", JobAnswer::Successful);
+    world
+        .dispatcher
+        .handle_cancel(&world.command, None, world.now);
+    world.actions();
+
+    let mut told = 1;
+    for _ in 0..600 {
+        world.pass(SECOND);
+        told += world.actions().len();
+    }
+    assert_eq!(told, 8);
+
+    world.dispatcher.handle_disconnected("a");
+    world.dispatcher.handle_connected("a", world.now);
+    assert_eq!(world.actions(), ["cancel a"]);
+    world.dispatcher.handle_disconnected("a");
+    world.pass(60 * SECOND);
+    assert_eq!(world.actions(), [""; 0]);
+}
+
+#[test]
+fn cancelled_command_that_its_node_had_no_room_for_is_not_offered_again() {
+    for answer in [JobAnswer::ProcessorBufferFull, JobAnswer::ClosedProcessor] {
+        let mut world = World::new(&["a"], 1, 0);
+        world
+            .dispatcher
+            .handle_cancel(&world.command, None, world.now);
+        assert_eq!(world.actions(), ["send a", "a Cancelling", "cancel a"]);
+
+        world.answer("a", answer);
+
+        assert_eq!(world.actions(), ["a Cancelled", "over"]);
+        world.pass(60 * SECOND);
+        assert_eq!(world.actions(), [""; 0]);
+    }
+}
+
+#[test]
 fn cancellation_of_some_leaves_the_others() {
     let mut world = World::new(&["a", "b"], 2, 0);
     world.actions();
