@@ -95,6 +95,7 @@ impl From<BrokerError> for ApiError {
             BrokerError::NotConnected(_) => Self::new("TargetNotConnected", error.to_string()),
             BrokerError::NotFound(_) => Self::new("DoesNotExistException", error.to_string()),
             BrokerError::Store(error) => Self::internal(&error),
+            BrokerError::Stopping => Self::internal(&error),
         }
     }
 }

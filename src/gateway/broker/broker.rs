@@ -80,8 +80,11 @@ pub enum BrokerError {
     /// There never was such a session.
     #[error("session {0} does not exist")]
     NotFound(SessionId),
+    /// The gateway stops.
+    #[error("the gateway is shutting down")]
+    Stopping,
     /// The store failed.
-    #[error("the session's record cannot be read or written")]
+    #[error("the record cannot be read or written")]
     Store(#[from] StoreError),
 }
 
@@ -216,22 +219,33 @@ impl Broker {
         Ok(())
     }
 
-    /// Cancels a command on these nodes, or on all. What is over stays so.
+    /// Cancels a command on these nodes, or on all. What is over stays so. Once this returns, a restart
+    /// of the gateway does not undo it.
     ///
     /// # Errors
-    /// [`BrokerError::Store`].
+    /// [`BrokerError::Store`], [`BrokerError::Stopping`].
     pub async fn cancel_command(
         &self,
         command: &CommandId,
         nodes: Option<Vec<String>>,
     ) -> Result<(), BrokerError> {
-        if nodes.is_none() {
+        let is_whole = nodes.is_none();
+        if is_whole {
             self.hub.store.note_cancelled(command).await?;
         }
-        let command = command.clone();
-        let event = Event::Cancel { command, nodes };
+        let (noted, outcome) = oneshot::channel();
+        let event = Event::Cancel {
+            command: command.clone(),
+            nodes,
+            noted,
+        };
         self.hub.commands.tell(event).await;
-        Ok(())
+        match outcome.await {
+            Ok(outcome) => Ok(outcome?),
+            // The courier is gone. The next one knows of all that is cancelled as a whole.
+            Err(_) if is_whole => Ok(()),
+            Err(_) => Err(BrokerError::Stopping),
+        }
     }
 
     /// Waits up to `hold` for jobs for a node that has no control channel. They are not given out again

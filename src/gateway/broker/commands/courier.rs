@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -36,6 +36,8 @@ pub(in crate::gateway::broker) enum Event {
     Cancel {
         command: CommandId,
         nodes: Option<Vec<String>>,
+        /// Told once it is in the store.
+        noted: oneshot::Sender<Result<(), StoreError>>,
     },
     /// The node has a control channel, perhaps a new one, or begins to poll.
     Connected(String),
@@ -79,6 +81,8 @@ pub(in crate::gateway::broker) struct Courier {
     dispatcher: Dispatcher,
     /// What is sent of each command.
     jobs: HashMap<CommandId, Letter>,
+    /// Who waits for the next note.
+    noted: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 /// What agents get of a command.
@@ -98,6 +102,7 @@ impl Courier {
             events,
             dispatcher: Dispatcher::default(),
             jobs: HashMap::new(),
+            noted: None,
         };
         for (summary, open) in courier.hub.store.open_commands().await? {
             info!(command = %summary.command.command_id, "command goes on");
@@ -127,7 +132,13 @@ impl Courier {
             errors: usize::try_from(errors).unwrap_or(usize::MAX),
             ..order(&command, nodes.collect())
         };
+        let (id, is_cancelled) = (command.command_id.clone(), command.cancelled);
         self.take(command, order);
+        if is_cancelled {
+            // The gateway may have stopped before its nodes were noted and told. None is connected
+            // yet, so nothing has been sent.
+            self.dispatcher.handle_cancel(&id, None, Instant::now());
+        }
     }
 
     fn take(&mut self, command: CommandRecord, order: Order) {
@@ -142,7 +153,14 @@ impl Courier {
     /// Delivers until the broker is cancelled.
     pub(in crate::gateway::broker) async fn run(mut self) {
         loop {
-            self.act().await;
+            let noted = self.act().await;
+            if let Err(error) = &noted {
+                error!(%error, "how commands stand cannot be noted");
+            }
+            if let Some(reply) = self.noted.take() {
+                // Who cancelled may be gone.
+                let _ = reply.send(noted);
+            }
             let due = self.dispatcher.poll_timeout();
             tokio::select! {
                 () = self.hub.cancel.cancelled() => return,
@@ -172,7 +190,12 @@ impl Courier {
                 };
                 self.take(*command, order);
             }
-            Event::Cancel { command, nodes } => {
+            Event::Cancel {
+                command,
+                nodes,
+                noted,
+            } => {
+                self.noted = Some(noted);
                 self.dispatcher
                     .handle_cancel(&command, nodes.as_deref(), now);
             }
@@ -197,7 +220,7 @@ impl Courier {
     }
 
     /// Does what the dispatcher wants, what is to be noted all at once.
-    async fn act(&mut self) {
+    async fn act(&mut self) -> Result<(), StoreError> {
         let mut notes = Vec::new();
         while let Some(action) = self.dispatcher.poll_action() {
             match action {
@@ -216,11 +239,9 @@ impl Courier {
             }
         }
         if notes.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.hub.store.set_invocations(notes).await {
-            error!(%error, "how commands stand cannot be noted");
-        }
+        self.hub.store.set_invocations(notes).await
     }
 
     fn is_reachable(&self, node: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::super::SendRequest;
@@ -128,11 +128,9 @@ async fn running_command_is_cancelled_by_its_node() {
     until_status(&world, &id, InvocationStatus::InProgress).await;
 
     world.broker.cancel_command(&id, None).await.unwrap();
-    let (message, cancel) = control.expect_job().await;
-    assert_eq!(cancel.subject(), Some(Subject::Cancel));
+    assert_eq!(status(&world, &id).await, InvocationStatus::Cancelling);
+    let (message, cancel) = control.expect_cancel(&job).await;
     assert_ne!(cancel.job_id, job.job_id);
-    let content = CancelCommand::decode(&cancel.content).unwrap();
-    assert_eq!(content.cancel_message_id, job.job_id);
     // The cancellation is a job of its own: it is answered, and its report is acknowledged.
     control
         .answer(&message, &cancel, JobAnswer::Successful)
@@ -151,7 +149,7 @@ async fn command_that_was_not_sent_is_cancelled_at_once() {
 
     world.broker.cancel_command(&id, None).await.unwrap();
 
-    until_status(&world, &id, InvocationStatus::Cancelled).await;
+    assert_eq!(status(&world, &id).await, InvocationStatus::Cancelled);
     let mut control = world.control().await;
     let other = send(&world, "other").await;
     let (_, job) = control.expect_job().await;
@@ -215,7 +213,126 @@ async fn commands_go_on_after_a_restart() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn node_is_told_of_a_cancellation_until_it_reports() {
+    let world = World::new().await;
+    let mut control = world.control().await;
+    let id = send(&world, "content").await;
+    let (message, job) = control.expect_job().await;
+    control.answer(&message, &job, JobAnswer::Successful).await;
+    until_status(&world, &id, InvocationStatus::InProgress).await;
+
+    world.broker.cancel_command(&id, None).await.unwrap();
+    let (_, first) = control.expect_cancel(&job).await;
+    let (_, second) = control.expect_cancel(&job).await;
+
+    assert_ne!(first.job_id, second.job_id, "an agent may know the first");
+    control.report(&job, Status::Cancelled).await;
+    assert_eq!(status(&world, &id).await, InvocationStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancellation_on_one_node_outlives_the_gateway() {
+    let world = World::new().await;
+    let mut control = world.control().await;
+    let id = send_to(&world, &[NODE, OTHER_NODE], "50", "0").await;
+    let (message, job) = control.expect_job().await;
+    control.answer(&message, &job, JobAnswer::Successful).await;
+    until_status(&world, &id, InvocationStatus::InProgress).await;
+
+    let nodes = Some(vec![NODE.to_owned()]);
+    world.broker.cancel_command(&id, nodes).await.unwrap();
+    let world = world.restart().await;
+
+    let mut control = world.control().await;
+    control.expect_cancel(&job).await;
+    let other = status_on(&world, &id, OTHER_NODE).await;
+    assert_eq!(other, InvocationStatus::Pending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancellation_that_the_gateway_had_no_time_for_is_made_up_for() {
+    let world = World::new().await;
+    let mut control = world.control().await;
+    let id = send_to(&world, &[NODE, OTHER_NODE], "50", "0").await;
+    let (message, job) = control.expect_job().await;
+    control.answer(&message, &job, JobAnswer::Successful).await;
+    until_status(&world, &id, InvocationStatus::InProgress).await;
+
+    // It is killed between this and the rest of a cancellation.
+    world.store.note_cancelled(&id).await.unwrap();
+    let world = world.restart().await;
+
+    until(async || status_on(&world, &id, OTHER_NODE).await == InvocationStatus::Cancelled).await;
+    assert_eq!(status(&world, &id).await, InvocationStatus::Cancelling);
+    let mut other = world.control_of(OTHER_NODE).await;
+    other.sync().await;
+    let mut control = world.control().await;
+    control.expect_cancel(&job).await;
+    control.report(&job, Status::Cancelled).await;
+    assert_eq!(status(&world, &id).await, InvocationStatus::Cancelled);
+    let nothing = timeout(Duration::from_secs(60), other.expect_job()).await;
+    assert!(nothing.is_err(), "it was cancelled before it was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_errors_keep_a_command_from_the_other_nodes() {
+    let world = World::new().await;
+    let (mut control, mut other) = (world.control().await, world.control_of(OTHER_NODE).await);
+    let id = send_to(&world, &[NODE, OTHER_NODE], "1", "0").await;
+    let (_, job) = control.expect_job().await;
+
+    control.report(&job, Status::Failed).await;
+
+    let terminated = InvocationStatus::Terminated;
+    until(async || status_on(&world, &id, OTHER_NODE).await == terminated).await;
+    assert_eq!(status(&world, &id).await, InvocationStatus::Failed);
+    let nothing = timeout(Duration::from_secs(60), other.expect_job()).await;
+    assert!(nothing.is_err(), "it was terminated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_are_allowed_let_a_command_go_on() {
+    let world = World::new().await;
+    let (mut control, mut other) = (world.control().await, world.control_of(OTHER_NODE).await);
+    let id = send_to(&world, &[NODE, OTHER_NODE], "1", "1").await;
+    let (_, job) = control.expect_job().await;
+    let early = timeout(Duration::from_secs(1), other.expect_job()).await;
+    assert!(early.is_err(), "one at a time");
+
+    control.report(&job, Status::Failed).await;
+
+    let (_, job) = other.expect_job().await;
+    assert_eq!(job.job_id, id.job_on(OTHER_NODE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_from_before_a_restart_count() {
+    let world = World::new().await;
+    let id = send_to(&world, &[NODE, OTHER_NODE], "1", "0").await;
+    // The gateway is killed between a report and what follows from it.
+    let failed = report(Status::Failed);
+    world.store.apply_report(&id, NODE, failed).await.unwrap();
+
+    let world = world.restart().await;
+
+    let terminated = InvocationStatus::Terminated;
+    until(async || status_on(&world, &id, OTHER_NODE).await == terminated).await;
+    let mut other = world.control_of(OTHER_NODE).await;
+    let nothing = timeout(Duration::from_secs(60), other.expect_job()).await;
+    assert!(nothing.is_err(), "it was terminated");
+}
+
 impl Peer {
+    /// The next job, which cancels this one.
+    async fn expect_cancel(&mut self, job: &Job) -> (Message, Job) {
+        let (message, cancel) = self.expect_job().await;
+        assert_eq!(cancel.subject(), Some(Subject::Cancel));
+        let content = CancelCommand::decode(&cancel.content).unwrap();
+        assert_eq!(content.cancel_message_id, job.job_id);
+        (message, cancel)
+    }
+
     pub(super) async fn expect_job(&mut self) -> (Message, Job) {
         let message = self.expect(MessageType::AgentJob).await;
         let job = Job::decode(&message.payload).unwrap();
@@ -229,13 +346,8 @@ impl Peer {
 
     /// Reports and takes the acknowledgement.
     pub(super) async fn report(&mut self, job: &Job, document_status: Status) {
-        let report = Report {
-            additional_info: Default::default(),
-            document_status,
-            document_trace_output: String::new(),
-            runtime_status: None,
-        };
-        let reply = JobReply::new(&job.job_id, report.encode());
+        let report = report(document_status).encode();
+        let reply = JobReply::new(&job.job_id, report);
         let id = self.tell(MessageType::AgentJobReply, reply.encode()).await;
         let message = self.expect(MessageType::AgentJobReplyAck).await;
         let ack = JobReplyAck::decode(&message.payload).unwrap();
@@ -252,12 +364,52 @@ impl Peer {
     }
 }
 
-/// Sends a command to [`NODE`] that may take 90 seconds to reach it and two minutes to run.
+fn report(document_status: Status) -> Report {
+    Report {
+        additional_info: Default::default(),
+        document_status,
+        document_trace_output: String::new(),
+        runtime_status: None,
+    }
+}
+
+/// Sends a command to [`NODE`].
 pub(super) async fn send(world: &World, content: &str) -> CommandId {
-    let id = CommandId::new(Uuid::new_v4().to_string()).unwrap();
+    let mut command = command();
+    command.content = content.into();
+    send_command(world, command, &[NODE]).await
+}
+
+/// Sends a command to these nodes, within these limits.
+async fn send_to(
+    world: &World,
+    nodes: &[&str],
+    max_concurrency: &str,
+    max_errors: &str,
+) -> CommandId {
+    let mut command = command();
+    command.max_concurrency = max_concurrency.into();
+    command.max_errors = max_errors.into();
+    send_command(world, command, nodes).await
+}
+
+async fn send_command(world: &World, command: CommandRecord, nodes: &[&str]) -> CommandId {
+    let id = command.command_id.clone();
+    let nodes = nodes.iter().map(|node| CommandNode {
+        node_id: (*node).to_owned(),
+        name: String::new(),
+    });
+    let nodes = nodes.collect();
+    let request = SendRequest { command, nodes };
+    world.broker.send_command(request).await.unwrap();
+    id
+}
+
+/// A command that may take 90 seconds to reach its nodes and two minutes to run.
+fn command() -> CommandRecord {
     let requested = SystemTime::now();
-    let command = CommandRecord {
-        command_id: id.clone(),
+    CommandRecord {
+        command_id: CommandId::new(Uuid::new_v4().to_string()).unwrap(),
         owner: OWNER.into(),
         document_name: "AWS-RunShellScript".into(),
         document_version: String::new(),
@@ -276,20 +428,17 @@ pub(super) async fn send(world: &World, content: &str) -> CommandId {
         expires: requested + Duration::from_secs(90),
         timeout_seconds: 90,
         execution: Duration::from_secs(120),
-        content: content.into(),
+        content: "content".into(),
         cancelled: false,
-    };
-    let nodes = vec![CommandNode {
-        node_id: NODE.into(),
-        name: String::new(),
-    }];
-    let request = SendRequest { command, nodes };
-    world.broker.send_command(request).await.unwrap();
-    id
+    }
 }
 
 pub(super) async fn status(world: &World, id: &CommandId) -> InvocationStatus {
-    let found = world.store.invocation(id, NODE).await.unwrap();
+    status_on(world, id, NODE).await
+}
+
+async fn status_on(world: &World, id: &CommandId, node: &str) -> InvocationStatus {
+    let found = world.store.invocation(id, node).await.unwrap();
     found.unwrap().0.status
 }
 

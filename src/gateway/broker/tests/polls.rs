@@ -188,7 +188,7 @@ async fn command_that_expired_does_not_come_with_a_later_poll() {
     poll(&world).await;
     let id = send(&world, "content").await;
     world.broker.cancel_command(&id, None).await.unwrap();
-    until_status(&world, &id, InvocationStatus::Cancelling).await;
+    assert_eq!(status(&world, &id).await, InvocationStatus::Cancelling);
 
     // Its cancellation was posted behind it; both would come.
     let jobs = poll(&world).await;
@@ -196,6 +196,7 @@ async fn command_that_expired_does_not_come_with_a_later_poll() {
 
     let late = send(&world, "content").await;
     until_status(&world, &late, InvocationStatus::DeliveryTimedOut).await;
+    until_status(&world, &id, InvocationStatus::Cancelled).await;
     assert_eq!(poll(&world).await, []);
 }
 

@@ -88,16 +88,25 @@ impl World {
 
     /// A control channel of [`NODE`], open.
     pub(super) async fn control(&self) -> Peer {
-        let token = self.broker.create_control_channel(NODE);
-        let peer = self.control_with(&token).await;
-        until(async || self.broker.is_connected(NODE)).await;
+        self.control_of(NODE).await
+    }
+
+    /// The same of this node.
+    pub(super) async fn control_of(&self, node: &str) -> Peer {
+        let token = self.broker.create_control_channel(node);
+        let peer = self.control_of_with(node, &token).await;
+        until(async || self.broker.is_connected(node)).await;
         peer
     }
 
     pub(super) async fn control_with(&self, token: &str) -> Peer {
+        self.control_of_with(NODE, token).await
+    }
+
+    async fn control_of_with(&self, node: &str, token: &str) -> Peer {
         let (mut peer, socket) = Peer::pair().await;
         self.broker
-            .serve_control_channel(NODE.into(), async { Some(socket) });
+            .serve_control_channel(node.into(), async { Some(socket) });
         let open = OpenControlChannel {
             cookie: None,
             message_schema_version: "1.0".into(),
