@@ -79,7 +79,8 @@ async fn node_speaks_of_its_own_messages_alone() {
     assert_eq!(unknown.unwrap_err(), "AccessDeniedException");
 }
 
-async fn world() -> (Gateway, Tool, Tool, String) {
+/// A gateway, a person, and a node's agent.
+pub(super) async fn world() -> (Gateway, Tool, Tool, String) {
     let gateway = gateway().await;
     let alice = gateway.person("alice").await;
     let (id, code) = activate(&alice, json!({})).await;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod caller;
+mod commands;
 mod documents;
 mod mds;
 mod packages;

@@ -8,8 +8,9 @@ use super::super::super::answer::ApiError;
 use super::super::super::validation::{length, required};
 use super::command_id;
 use super::list_invocations::{status, status_details, stream_url};
+use super::steps::{self, named};
 use super::summary::CloudWatchOutput;
-use crate::gateway::store::commands::InvocationStep;
+use crate::gateway::store::commands::{InvocationStatus, InvocationStep};
 
 /// Characters of `StandardOutputContent`, as documented.
 const OUTPUT: usize = 24_000;
@@ -65,19 +66,28 @@ pub(in crate::gateway::api::ssm) async fn get_invocation(
         ApiError::new("InvocationDoesNotExist", text)
     };
     let found = state.store.invocation(&id, &node_id).await?;
-    let (invocation, steps) = found.ok_or_else(missing)?;
+    let (invocation, reported) = found.ok_or_else(missing)?;
     let command = state.store.command(&id).await?.ok_or_else(missing)?;
-    let step = choose(&steps, request.plugin_name.as_deref())?;
-    let is_named = request.plugin_name.is_some();
+    let steps = steps::steps(&command.content, &reported);
+    let name = match &request.plugin_name {
+        Some(name) => Some(named(&steps, name)?),
+        None => None,
+    };
+    let step = match (name, reported.as_slice()) {
+        (Some(name), reported) => reported.iter().find(|step| step.step == name),
+        (None, []) => None,
+        (None, [only]) => Some(only),
+        (None, _) => return Err(steps::unknown(&steps)),
+    };
+    let of_step = name.is_some() && steps.len() > 1;
     let (status, details) = match step {
-        Some(step) if is_named && steps.len() > 1 => {
-            (status(&step.status), status_details(&step.status))
-        }
+        Some(step) if of_step => (status(&step.status), status_details(&step.status)),
+        None if of_step && is_to_come(invocation.status) => ("Pending", "Pending"),
         Some(_) | None => (invocation.status.as_str(), invocation.status.details()),
     };
     let (status, status_details) = (status.to_owned(), details.to_owned());
     let empty = InvocationStep {
-        step: String::new(),
+        step: name.unwrap_or_default().to_owned(),
         plugin: String::new(),
         status: String::new(),
         // There is no code yet.
@@ -113,29 +123,10 @@ pub(in crate::gateway::api::ssm) async fn get_invocation(
     })
 }
 
-/// The step that is meant; none before the first was reported.
-fn choose<'a>(
-    steps: &'a [InvocationStep],
-    name: Option<&str>,
-) -> Result<Option<&'a InvocationStep>, ApiError> {
-    let invalid = || {
-        let names: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
-        let text = format!("The plugin name must be one of: {}.", names.join(", "));
-        ApiError::new("InvalidPluginName", text)
-    };
-    match (name, steps) {
-        (_, []) => Ok(None),
-        (None, [only]) => Ok(Some(only)),
-        (None, _) => Err(invalid()),
-        (Some(name), steps) => {
-            let by_name = steps.iter().find(|step| step.step == name);
-            let by_plugin = || {
-                let mut of_plugin = steps.iter().filter(|step| step.plugin == name);
-                of_plugin.next().filter(|_| of_plugin.next().is_none())
-            };
-            by_name.or_else(by_plugin).map(Some).ok_or_else(invalid)
-        }
-    }
+/// Whether a step that was not reported still will be. Agents report every step of what ended well,
+/// but the report of its end may overtake that of its last step.
+fn is_to_come(invocation: InvocationStatus) -> bool {
+    !invocation.is_final() || invocation == InvocationStatus::Success
 }
 
 /// A duration in ISO 8601, as `PT1.25S`; empty unless both are known.

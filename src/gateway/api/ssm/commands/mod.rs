@@ -7,6 +7,7 @@ mod list;
 mod list_invocations;
 mod parameters;
 mod send;
+mod steps;
 mod summary;
 mod targets;
 
