@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use super::super::super::answer::ApiError;
 use super::super::super::validation::length;
 use super::super::parameters::{Given, invalid};
-use crate::protocol::wire::session_document::{ParameterDefinition, fill, stored_names};
+use crate::protocol::wire::session_document::{
+    DocumentError, ParameterDefinition, fill, stored_names,
+};
 
 /// How long a script step runs unless told otherwise.
 const DEFAULT_TIMEOUT: u64 = 3600;
@@ -33,11 +35,9 @@ pub(super) fn values(document: &Value, given: Given) -> Result<Map<String, Value
     }
     for (name, definition) in &definitions {
         match values.get(name) {
-            // The agent puts the value in; it checks the pattern then.
-            Some(value) if refers(value) => {}
-            Some(value) => definition
-                .check(name, value)
-                .map_err(|error| invalid(error.to_string()))?,
+            Some(value) => {
+                check(name, definition, value).map_err(|error| invalid(error.to_string()))?;
+            }
             None => {
                 let default = definition.default.clone();
                 let default = default.ok_or_else(|| {
@@ -58,6 +58,30 @@ fn definitions(document: &Value) -> Result<BTreeMap<String, ParameterDefinition>
             ApiError::new("InvalidDocument", text)
         }),
     }
+}
+
+/// Checks a value. One that the agent looks up it puts in, and checks then; the items of a list stand
+/// each for itself.
+fn check(name: &str, definition: &ParameterDefinition, value: &Value) -> Result<(), DocumentError> {
+    if !refers(value) {
+        return definition.check(name, value);
+    }
+    let Value::Array(items) = value else {
+        return Ok(());
+    };
+    let number = ParameterDefinition {
+        min_items: definition.min_items,
+        max_items: definition.max_items,
+        ..ParameterDefinition::default()
+    };
+    number.check(name, value)?;
+    let known = items.iter().filter(|item| !refers(item)).cloned();
+    let rest = ParameterDefinition {
+        min_items: None,
+        max_items: None,
+        ..definition.clone()
+    };
+    rest.check(name, &Value::Array(known.collect()))
 }
 
 /// Whether the value is looked up in Parameter Store by the agent.
@@ -141,7 +165,7 @@ mod tests {
             ("maps", vec!["{}", "{}"]),
         ];
 
-        let values = check(&document, &given).unwrap();
+        let values = checked(&document, &given).unwrap();
 
         let expected = json!({
             "commands": ["a", "b"], "dir": "", "flag": true, "count": 7, "map": {"a": "1"}, "maps": [{}, {}],
@@ -166,15 +190,39 @@ mod tests {
                 "parameter x is not defined in the document",
             ),
         ] {
-            let error = check(&document, &[given]).unwrap_err();
+            let error = checked(&document, &[given]).unwrap_err();
             assert_eq!(error.code(), "InvalidParameters");
             assert!(error.message().starts_with(text), "{}", error.message());
         }
         let required = json!({"parameters": {"c": {"type": "StringList"}}});
-        let error = check(&required, &[]).unwrap_err();
+        let error = checked(&required, &[]).unwrap_err();
         assert_eq!(error.message(), "parameter c has no value and no default");
         // What the agent looks up is not here to be checked.
-        assert!(check(&document, &[("t", vec!["{{ssm:x}}"])]).is_ok());
+        assert!(checked(&document, &[("t", vec!["{{ssm:x}}"])]).is_ok());
+    }
+
+    #[test]
+    fn items_beside_one_that_is_looked_up_are_checked() {
+        let document = json!({"parameters": {"l": {
+            "type": "StringList", "allowedPattern": "^[0-9]+$", "minItems": 2, "maxItems": 3,
+        }}});
+
+        for (items, text) in [
+            (vec!["{{ssm:x}}", "1"], None),
+            (vec!["{{ssm:x}}", "{{ ssm:y:2 }}"], None),
+            (vec!["{{ssm:x}}", "x"], Some("does not match")),
+            (vec!["{{ssm:x}}"], Some("at least 2")),
+            (vec!["{{ssm:x}}", "1", "2", "3"], Some("at most 3")),
+        ] {
+            let outcome = checked(&document, &[("l", items.clone())]);
+            match text {
+                None => assert!(outcome.is_ok(), "{items:?}"),
+                Some(text) => {
+                    let error = outcome.unwrap_err();
+                    assert!(error.message().contains(text), "{}", error.message());
+                }
+            }
+        }
     }
 
     #[test]
@@ -189,7 +237,7 @@ mod tests {
         assert_eq!(execution(&new, values), Duration::from_secs(10 + 2 * 3600));
     }
 
-    fn check(
+    fn checked(
         document: &Value,
         given: &[(&str, Vec<&str>)],
     ) -> Result<Map<String, Value>, ApiError> {
