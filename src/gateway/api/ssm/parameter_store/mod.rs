@@ -99,17 +99,16 @@ pub(in crate::gateway::api) async fn get(
 ) -> Result<Got, ApiError> {
     let name = required("name", request.name)?;
     length("name", &name, 1..=2048)?;
-    match find(state, &name, request.with_decryption).await? {
-        Some(parameter) => Ok(Got { parameter }),
-        None => {
-            let code = if name.contains(':') {
-                "ParameterVersionNotFound"
-            } else {
-                "ParameterNotFound"
-            };
-            Err(ApiError::new(code, format!("Parameter {name} not found.")))
-        }
+    if let Some(parameter) = find(state, &name, request.with_decryption).await? {
+        return Ok(Got { parameter });
     }
+    let (bare, selector) = split(&name);
+    if selector.is_some() && state.store.parameter(bare, None).await?.is_some() {
+        let text = format!("There is no such version of the parameter: {name}.");
+        return Err(ApiError::new("ParameterVersionNotFound", text));
+    }
+    let text = format!("Parameter {name} not found.");
+    Err(ApiError::new("ParameterNotFound", text))
 }
 
 async fn find(
@@ -117,6 +116,23 @@ async fn find(
     asked: &str,
     with_decryption: bool,
 ) -> Result<Option<Shown>, ApiError> {
+    let (name, selector) = split(asked);
+    // Labels there are none.
+    let version = match selector.map(str::parse) {
+        None => None,
+        Some(Ok(version)) => Some(version),
+        Some(Err(_)) => return Ok(None),
+    };
+    let Some(parameter) = state.store.parameter(name, version).await? else {
+        return Ok(None);
+    };
+    let shown = Shown::new(state, parameter, with_decryption)?;
+    let selector = selector.map_or_else(String::new, |selector| format!(":{selector}"));
+    Ok(Some(Shown { selector, ..shown }))
+}
+
+/// The name and what is behind its colon, of `name:version` or of an ARN.
+fn split(asked: &str) -> (&str, Option<&str>) {
     let within_arn = asked.split_once(":parameter").map(|(_, name)| name);
     let asked = match within_arn {
         Some(path) if asked.starts_with("arn:") => {
@@ -126,23 +142,10 @@ async fn find(
         }
         _ => asked,
     };
-    let (name, selector) = match asked.split_once(':') {
-        Some((name, selector)) => (name, format!(":{selector}")),
-        None => (asked, String::new()),
-    };
-    let version = match selector.strip_prefix(':') {
-        None => None,
-        // Labels there are none.
-        Some(version) => match version.parse() {
-            Ok(version) => Some(version),
-            Err(_) => return Ok(None),
-        },
-    };
-    let Some(parameter) = state.store.parameter(name, version).await? else {
-        return Ok(None);
-    };
-    let shown = Shown::new(state, parameter, with_decryption)?;
-    Ok(Some(Shown { selector, ..shown }))
+    match asked.split_once(':') {
+        Some((name, selector)) => (name, Some(selector)),
+        None => (asked, None),
+    }
 }
 
 /// Several parameters; those that are not there are named apart.
@@ -237,5 +240,25 @@ impl Shown {
             last_modified_date: epoch_seconds(parameter.modified),
             data_type: parameter.data_type,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_told_from_the_colons_of_an_arn() {
+        let arn = "arn:aws:ssm:us-east-1:000000000000:parameter";
+        for (asked, name, selector) in [
+            ("a", "a", None),
+            ("/a/b:2", "/a/b", Some("2")),
+            ("a:label", "a", Some("label")),
+            (format!("{arn}/a").as_str(), "a", None),
+            (format!("{arn}/a/b").as_str(), "/a/b", None),
+            (format!("{arn}/a/b:3").as_str(), "/a/b", Some("3")),
+        ] {
+            assert_eq!(split(asked), (name, selector), "{asked}");
+        }
     }
 }
