@@ -25,6 +25,7 @@ async fn session_runs_from_the_start_message_to_the_exit_status() {
         (&start.session_id, start.session_owner.as_str()),
         (&id, OWNER)
     );
+    assert_eq!(start.run_as_user, RUN_AS);
     assert_eq!(
         ticket.stream_url,
         format!("wss://gateway.example:8443/v1/data-channel/{id}?role=publish_subscribe")

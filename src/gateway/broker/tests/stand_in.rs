@@ -30,6 +30,7 @@ use crate::transport::websocket::accept_upgraded;
 pub(super) const NODE: &str = "mi-0123456789abcdef0";
 pub(super) const OTHER_NODE: &str = "mi-0123456789abcdef1";
 pub(super) const OWNER: &str = "arn:aws:iam::000000000000:user/alice";
+pub(super) const RUN_AS: &str = "deploy";
 /// What a stream between stand-in and broker holds.
 const STREAM: usize = 64 << 10;
 /// Nothing in these tests takes longer, on the paused clock.
@@ -291,7 +292,7 @@ pub(super) fn request() -> StartRequest {
         document: serde_json::from_value::<SessionDocument>(document).unwrap(),
         parameters: Map::new(),
         owner: OWNER.into(),
-        run_as_user: String::new(),
+        run_as_user: RUN_AS.into(),
         reason: "maintenance".into(),
         limits: SessionLimits::default(),
     }
