@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::activations::{Tag, write_tags};
 use super::timestamp::{from_millis, to_millis};
 use super::{Page, Secret, Store, StoreError};
 
@@ -20,6 +21,11 @@ CREATE TABLE parameters (
     modified_ms     INTEGER NOT NULL,
     PRIMARY KEY (name, version)
 ) STRICT;
+";
+
+/// Tags are of a parameter; each of its versions has them all.
+pub(super) const TAGS_SCHEMA: &str = "
+ALTER TABLE parameters ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
 ";
 
 /// Versions that are kept of one parameter; AWS's limit.
@@ -89,13 +95,15 @@ impl Store {
         })
     }
 
-    /// Writes the next version of a parameter; returns its number. The given number is ignored.
+    /// Writes the next version of a parameter; returns its number. The given number is ignored, and so
+    /// are the tags unless it is the first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn put_parameter(
         &self,
         parameter: Parameter,
+        tags: Vec<Tag>,
         overwrite: bool,
     ) -> Result<Result<i64, PutRefused>, StoreError> {
         self.call(move |connection| {
@@ -120,7 +128,10 @@ impl Store {
             }
             let version = latest.map_or(1, |latest| latest.version + 1);
             transaction.execute(
-                &format!("INSERT INTO parameters ({COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)"),
+                &format!(
+                    "INSERT INTO parameters ({COLUMNS}, tags) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,
+                         coalesce((SELECT tags FROM parameters WHERE name = ?1 LIMIT 1), ?10))"
+                ),
                 params![
                     parameter.name,
                     version,
@@ -131,6 +142,7 @@ impl Store {
                     parameter.data_type,
                     parameter.author,
                     to_millis(parameter.modified),
+                    write_tags(&tags),
                 ],
             )?;
             transaction.execute(
@@ -232,6 +244,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Parameter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::store::tags::Tagged;
 
     #[tokio::test]
     async fn versions_count_up_and_the_oldest_go() {
@@ -277,6 +290,37 @@ mod tests {
         assert_eq!((second.items.len(), second.next), (1, None));
     }
 
+    #[tokio::test]
+    async fn tags_stay_with_the_parameter_and_go_with_it() {
+        let store = Store::open_in_memory().unwrap();
+        let tagged = Tagged::Parameter("a".into());
+        let tags = async || {
+            let tags = store.tags(tagged.clone()).await.unwrap()?;
+            Some(tags.into_iter().map(|tag| tag.value).collect::<Vec<_>>())
+        };
+        let change = async |value: &str| {
+            let value = value.to_owned();
+            let change = move |tags: &mut Vec<Tag>| {
+                tags[0].value = value;
+                Ok::<(), ()>(())
+            };
+            store.change_tags(tagged.clone(), change).await.unwrap()
+        };
+
+        assert_eq!(change("two").await, None);
+        put(&store, "a", "String", false).await.unwrap();
+        assert_eq!(tags().await, Some(vec!["one".into()]));
+        put(&store, "a", "String", true).await.unwrap();
+        assert_eq!(change("two").await, Some(Ok(())));
+        put(&store, "a", "String", true).await.unwrap();
+        assert_eq!(tags().await, Some(vec!["two".into()]));
+
+        store.delete_parameter("a").await.unwrap();
+        assert_eq!(tags().await, None);
+        put(&store, "a", "String", false).await.unwrap();
+        assert_eq!(tags().await, Some(vec!["one".into()]));
+    }
+
     async fn put(
         store: &Store,
         name: &str,
@@ -294,6 +338,11 @@ mod tests {
             author: "arn:alice".into(),
             modified: SystemTime::now(),
         };
-        store.put_parameter(parameter, overwrite).await.unwrap()
+        let tags = vec![Tag {
+            key: "of".into(),
+            value: "one".into(),
+        }];
+        let put = store.put_parameter(parameter, tags, overwrite);
+        put.await.unwrap()
     }
 }

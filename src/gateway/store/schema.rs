@@ -28,6 +28,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[commands::SCHEMA, parameters::SCHEMA],
     &[documents::ATTACHMENTS_SCHEMA],
     &[inventory::SCHEMA],
+    &[parameters::TAGS_SCHEMA],
 ];
 
 /// Brings `connection` to the newest schema.

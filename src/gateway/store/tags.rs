@@ -1,4 +1,4 @@
-//! Tags of nodes and documents: changed here, kept with what they are on.
+//! Tags of nodes, documents and parameters: changed here, kept with what they are on.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,6 +12,8 @@ pub enum Tagged {
     Node(String),
     /// The document of this name.
     Document(String),
+    /// The parameter of this name.
+    Parameter(String),
 }
 
 impl Tagged {
@@ -20,6 +22,7 @@ impl Tagged {
         match self {
             Self::Node(id) => ("nodes", "node_id", id),
             Self::Document(name) => ("documents", "name", name),
+            Self::Parameter(name) => ("parameters", "name", name),
         }
     }
 }
@@ -65,7 +68,7 @@ impl Store {
 
 fn read(connection: &Connection, tagged: &Tagged) -> rusqlite::Result<Option<Vec<Tag>>> {
     let (table, column, key) = tagged.place();
-    let query = format!("SELECT tags FROM {table} WHERE {column} = ?1");
+    let query = format!("SELECT tags FROM {table} WHERE {column} = ?1 LIMIT 1");
     let mut tags = connection.query_row(&query, [key], read_tags).optional()?;
     if let Some(tags) = &mut tags {
         tags.sort_by(|a, b| a.key.cmp(&b.key));

@@ -6,6 +6,7 @@ mod commands;
 mod documents;
 mod mds;
 mod packages;
+mod parameters;
 mod people;
 mod recordings;
 

@@ -1,4 +1,4 @@
-//! AddTagsToResource, RemoveTagsFromResource, ListTagsForResource, for nodes and documents.
+//! AddTagsToResource, RemoveTagsFromResource, ListTagsForResource, for nodes, documents and parameters.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,10 @@ use crate::gateway::store::tags::Tagged;
 const TAGS: usize = 50;
 /// Most tags in one call, by the model.
 const IN_CALL: usize = 1000;
+/// Longest id, which is the name of a parameter.
+const ID: usize = 1011;
 /// What the model knows, and what there is here.
-const TYPES: [&str; 2] = ["ManagedInstance", "Document"];
+const TYPES: [&str; 3] = ["ManagedInstance", "Document", "Parameter"];
 
 /// What all three name.
 #[derive(Debug, Deserialize)]
@@ -53,10 +55,7 @@ pub(super) async fn add(state: &ApiState, request: Request) -> Result<Changed, A
         return Err(ApiError::validation(text));
     }
     check(&request.tags)?;
-    if let Some(tag) = request.tags.iter().find(|tag| tag.key.starts_with("aws:")) {
-        let text = format!("Tag {} begins with aws:, which is reserved.", tag.key);
-        return Err(ApiError::validation(text));
-    }
+    check_reserved(&request.tags)?;
     let added = request.tags;
     let change = move |tags: &mut Vec<Tag>| {
         for tag in added {
@@ -65,11 +64,7 @@ pub(super) async fn add(state: &ApiState, request: Request) -> Result<Changed, A
                 None => tags.push(tag),
             }
         }
-        if tags.len() > TAGS {
-            let text = format!("{} tags are above the limit of {TAGS}", tags.len());
-            return Err(ApiError::new("TooManyTagsError", text));
-        }
-        Ok(())
+        check_number(tags)
     };
     state
         .store
@@ -123,10 +118,38 @@ pub(super) fn check(tags: &[Tag]) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Checks the tags of a resource that is made with them.
+///
+/// # Errors
+/// `TooManyTagsError`, `ValidationException`.
+pub(super) fn check_first(tags: &[Tag]) -> Result<(), ApiError> {
+    check(tags)?;
+    check_reserved(tags)?;
+    check_number(tags)
+}
+
+fn check_reserved(tags: &[Tag]) -> Result<(), ApiError> {
+    match tags.iter().find(|tag| tag.key.starts_with("aws:")) {
+        None => Ok(()),
+        Some(tag) => {
+            let text = format!("Tag {} begins with aws:, which is reserved.", tag.key);
+            Err(ApiError::validation(text))
+        }
+    }
+}
+
+fn check_number(tags: &[Tag]) -> Result<(), ApiError> {
+    if tags.len() > TAGS {
+        let text = format!("{} tags are above the limit of {TAGS}", tags.len());
+        return Err(ApiError::new("TooManyTagsError", text));
+    }
+    Ok(())
+}
+
 fn tagged(request: &Request) -> Result<Tagged, ApiError> {
     let kind = required("resourceType", request.resource_type.clone())?;
     let id = required("resourceId", request.resource_id.clone())?;
-    length("resourceId", &id, 1..=200)?;
+    length("resourceId", &id, 1..=ID)?;
     match kind.as_str() {
         "ManagedInstance" => Ok(Tagged::Node(id)),
         "Document" if is_built_in(&id) => Err(ApiError::new(
@@ -134,8 +157,9 @@ fn tagged(request: &Request) -> Result<Tagged, ApiError> {
             "Documents of Amazon take no tags.",
         )),
         "Document" => Ok(Tagged::Document(id)),
-        other @ ("MaintenanceWindow" | "Parameter" | "PatchBaseline" | "OpsItem"
-        | "OpsMetadata" | "Automation" | "Association") => {
+        "Parameter" => Ok(Tagged::Parameter(id)),
+        other @ ("MaintenanceWindow" | "PatchBaseline" | "OpsItem" | "OpsMetadata"
+        | "Automation" | "Association") => {
             let text = format!("This gateway has no tags on resources of type {other}.");
             Err(ApiError::new("InvalidResourceType", text))
         }

@@ -11,6 +11,10 @@ use crate::gateway::store::parameters::{Parameter, SECURE_STRING};
 const BY_PATH: &str = "GetParametersByPath";
 const DESCRIBE: &str = "DescribeParameters";
 
+/// What each filters by. There are no labels.
+const BY_PATH_KEYS: [&str; 2] = ["Type", "KeyId"];
+const DESCRIBE_KEYS: [&str; 4] = ["Name", "Type", "KeyId", "Path"];
+
 /// Members of GetParametersByPath and DescribeParameters.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -71,7 +75,8 @@ pub(in crate::gateway::api::ssm) struct Described {
 /// The parameters below a path, their next level or all.
 ///
 /// # Errors
-/// `InvalidFilterKey`, `InvalidNextToken`, `ValidationException`, `InternalServerError`.
+/// `InvalidFilterKey`, `InvalidFilterOption`, `InvalidNextToken`, `ValidationException`,
+/// `InternalServerError`.
 pub(in crate::gateway::api::ssm) async fn get_by_path(
     state: &ApiState,
     request: ListRequest,
@@ -81,15 +86,16 @@ pub(in crate::gateway::api::ssm) async fn get_by_path(
         let text = format!("The path {path:?} does not begin with a slash.");
         return Err(ApiError::validation(text));
     }
-    if !request.parameter_filters.is_empty() {
-        let text = "This gateway has no filters here.";
-        return Err(ApiError::new("InvalidFilterKey", text));
+    for filter in &request.parameter_filters {
+        check_filter(filter, &BY_PATH_KEYS)?;
     }
+    let filters = request.parameter_filters;
     let folder = format!("{}/", path.trim_end_matches('/'));
     let recursive = request.recursive;
     let keep = move |parameter: &Parameter| {
         let within = parameter.name.strip_prefix(&folder);
         within.is_some_and(|rest| recursive || !rest.contains('/'))
+            && filters.iter().all(|filter| accepts(filter, parameter))
     };
     let size = page_size(request.max_results, 1..=10, 10)?;
     let after = cursor(BY_PATH, request.next_token.as_deref())?;
@@ -115,7 +121,7 @@ pub(in crate::gateway::api::ssm) async fn describe(
         return Err(ApiError::new("InvalidFilterKey", text));
     }
     for filter in &request.parameter_filters {
-        check_filter(filter)?;
+        check_filter(filter, &DESCRIBE_KEYS)?;
     }
     let filters = request.parameter_filters;
     let keep = move |parameter: &Parameter| filters.iter().all(|filter| accepts(filter, parameter));
@@ -128,15 +134,19 @@ pub(in crate::gateway::api::ssm) async fn describe(
     })
 }
 
-fn check_filter(filter: &Filter) -> Result<(), ApiError> {
-    let options: &[&str] = match filter.key.as_str() {
+fn check_filter(filter: &Filter, keys: &[&str]) -> Result<(), ApiError> {
+    let key = filter.key.as_str();
+    if !keys.contains(&key) {
+        let text = format!(
+            "The specified key {key} isn't valid, {} are.",
+            keys.join(", ")
+        );
+        return Err(ApiError::new("InvalidFilterKey", text));
+    }
+    let options: &[&str] = match key {
         "Name" => &["Equals", "BeginsWith", "Contains"],
-        "Type" | "KeyId" => &["Equals"],
         "Path" => &["OneLevel", "Recursive"],
-        other => {
-            let text = format!("The specified key {other} isn't valid.");
-            return Err(ApiError::new("InvalidFilterKey", text));
-        }
+        _ => &["Equals"],
     };
     match &filter.option {
         Some(option) if !options.contains(&option.as_str()) => {

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::super::super::ApiState;
 use super::super::super::answer::ApiError;
 use super::super::super::validation::{length, matches, not_in_set, pattern, required};
-use super::super::Person;
+use super::super::{Person, tags};
 use super::KEY_ID;
+use crate::gateway::store::activations::Tag;
 use crate::gateway::store::parameters::{PARAMETER_LIMIT, Parameter, PutRefused, SECURE_STRING};
 use crate::protocol::wire::session_document::ParameterDefinition;
 
@@ -20,6 +21,11 @@ const VALUE: usize = 4096;
 const NAME: usize = 1011;
 /// Deepest hierarchy, as documented.
 const LEVELS: usize = 15;
+
+/// The one tier there is.
+const TIER: &str = "Standard";
+/// The tiers of the model.
+const TIERS: [&str; 3] = [TIER, "Advanced", "Intelligent-Tiering"];
 
 /// The types there are.
 const KINDS: [&str; 3] = ["String", "StringList", SECURE_STRING];
@@ -40,6 +46,10 @@ pub(in crate::gateway::api::ssm) struct PutRequest {
     key_id: Option<String>,
     #[serde(default)]
     overwrite: bool,
+    #[serde(default)]
+    tags: Vec<Tag>,
+    tier: Option<String>,
+    policies: Option<String>,
 }
 
 /// PutParameter's result.
@@ -55,7 +65,7 @@ pub(in crate::gateway::api::ssm) struct Put {
 /// # Errors
 /// `ParameterAlreadyExists`, `ParameterLimitExceeded`, `HierarchyTypeMismatch`,
 /// `HierarchyLevelLimitExceededException`, `InvalidAllowedPatternException`,
-/// `ParameterPatternMismatchException`, `InvalidKeyId`, `ValidationException`.
+/// `ParameterPatternMismatchException`, `InvalidKeyId`, `TooManyTagsError`, `ValidationException`.
 pub(in crate::gateway::api::ssm) async fn put(
     state: &ApiState,
     person: &Person,
@@ -67,6 +77,15 @@ pub(in crate::gateway::api::ssm) async fn put(
     length("value", &value, 1..=VALUE)?;
     if let Some(description) = &request.description {
         length("description", description, 0..=1024)?;
+    }
+    check_tier(request.tier.as_deref(), request.policies.as_deref())?;
+    tags::check_first(&request.tags)?;
+    if request.overwrite && !request.tags.is_empty() {
+        return Err(ApiError::validation(
+            "Invalid request: tags and overwrite can't be used together. To create a parameter with \
+             tags, please remove overwrite flag. To update tags for an existing parameter, please use \
+             AddTagsToResource or RemoveTagsFromResource.",
+        ));
     }
     let known = state.store.parameter(&name, None).await?;
     // A new version may leave the type to the one before.
@@ -97,7 +116,7 @@ pub(in crate::gateway::api::ssm) async fn put(
     };
     let written = state
         .store
-        .put_parameter(parameter, request.overwrite)
+        .put_parameter(parameter, request.tags, request.overwrite)
         .await?;
     let version = written.map_err(|refused| match refused {
         PutRefused::Exists => ApiError::new(
@@ -115,8 +134,27 @@ pub(in crate::gateway::api::ssm) async fn put(
     })?;
     Ok(Put {
         version,
-        tier: "Standard",
+        tier: TIER,
     })
+}
+
+/// Where AWS chooses the tier, it is the only one.
+fn check_tier(tier: Option<&str>, policies: Option<&str>) -> Result<(), ApiError> {
+    match tier {
+        None | Some(TIER | "Intelligent-Tiering") => {}
+        Some("Advanced") => {
+            let text = "This gateway has no advanced parameters: leave out the tier.";
+            return Err(ApiError::validation(text));
+        }
+        Some(other) => return Err(not_in_set("tier", other, &TIERS)),
+    }
+    match policies.map(str::trim) {
+        // The ways to say that there are none.
+        None | Some("" | "[]" | "[{}]") => Ok(()),
+        Some(_) => Err(ApiError::validation(
+            "Policies need an advanced parameter, and this gateway has none.",
+        )),
+    }
 }
 
 fn check_key(kind: &str, key: Option<&str>) -> Result<(), ApiError> {
