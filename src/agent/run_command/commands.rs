@@ -2,6 +2,7 @@
 //! replies arrive.
 
 mod accepting;
+mod draft;
 mod leftovers;
 mod line;
 mod local;
@@ -19,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-use self::accepting::{Arrival, Draft, Rejected};
+use self::accepting::{Arrival, Rejected};
+use self::draft::Draft;
 use self::line::{Heard, Line};
 use super::deliveries::{CALL_AGAIN, RESEND_FIRST};
 use super::journal::Journal;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -12,16 +11,13 @@ use super::super::document::{Document, Refusal};
 use super::super::report;
 use super::super::route::Route;
 use super::super::runner::blocking;
-use super::super::settings::Settings;
-use super::super::state::{
-    CloudWatchConfig, Configuration, DocumentInformation, DocumentState, IoConfig, StepState,
-};
-use super::super::steps::without_colons;
+use super::super::state::DocumentState;
 use super::Commands;
+use super::draft::{Draft, draft};
 use crate::agent::audit::{Event as Happened, Text};
 use crate::agent::parameter_store::look_up;
 use crate::protocol::wire::command::{CancelCommand, SendCommand, Status};
-use crate::protocol::wire::job::{CommandId, Job, JobAnswer, Subject, iso_8601};
+use crate::protocol::wire::job::{CommandId, Job, JobAnswer, Subject};
 use crate::protocol::wire::session_document::StoredParameters;
 use crate::protocol::wire::{DecodeError, Message, MessageId};
 
@@ -38,11 +34,6 @@ pub(super) struct Arrival {
     /// The message that brought it.
     pub(super) id: MessageId,
     pub(super) created_ms: u64,
-}
-
-/// A command that can be kept.
-pub(super) struct Draft {
-    state: DocumentState,
 }
 
 /// Why a command cannot be run.
@@ -321,103 +312,4 @@ fn read(arrival: &Arrival, send: SendCommand) -> Result<(SendCommand, Document),
     }
     let document = Document::read(&send.document_content)?;
     Ok((send, document))
-}
-
-/// Makes the state of a new command.
-fn draft(
-    settings: &Settings,
-    arrival: &Arrival,
-    send: &SendCommand,
-    document: &Document,
-    stored: &StoredParameters,
-) -> Result<Draft, Rejected> {
-    let command = &arrival.command;
-    let folder = settings.orchestration().join(command.as_str());
-    let key_prefix = join(&[
-        &send.output_s3_key_prefix,
-        command.as_str(),
-        &settings.node_id,
-    ]);
-    let steps = document.resolve(&send.parameters, stored)?;
-    let steps = steps.into_iter().map(|step| StepState {
-        configuration: Configuration {
-            settings: step.settings,
-            properties: step.properties,
-            output_s3_key_prefix: join(&[&key_prefix, &without_colons(&step.plugin)]),
-            output_s3_bucket_name: send.output_s3_bucket_name.clone(),
-            orchestration_directory: folder.join(&step.id).display().to_string(),
-            message_id: arrival.job_id.clone(),
-            book_keeping_file_name: command.to_string(),
-            plugin_name: step.plugin.clone(),
-            plugin_id: step.id.clone(),
-            preconditions: step.preconditions,
-            is_precondition_enabled: document.has_preconditions(),
-            upstream_service_name: arrival.route.upstream().into(),
-            ..Configuration::default()
-        },
-        name: step.plugin,
-        id: step.id,
-        ..StepState::default()
-    });
-    let now = Timestamp::now();
-    let state = DocumentState {
-        document_information: DocumentInformation {
-            document_id: command.to_string(),
-            command_id: command.to_string(),
-            instance_id: settings.node_id.clone(),
-            message_id: arrival.job_id.clone(),
-            run_id: format!(
-                "{}.{:03}Z",
-                now.strftime("%Y-%m-%dT%H-%M-%S"),
-                now.subsec_millisecond()
-            ),
-            created_date: iso_8601(arrival.created_ms),
-            document_name: send.document_name.clone(),
-            final_reply_id: Uuid::new_v4().to_string(),
-            ..DocumentInformation::default()
-        },
-        document_type: arrival.route.document_type().into(),
-        schema_version: document.schema_version().to_owned(),
-        instance_plugins_information: steps.collect(),
-        io_config: IoConfig {
-            orchestration_directory: folder.display().to_string(),
-            output_s3_bucket_name: send.output_s3_bucket_name.clone(),
-            output_s3_key_prefix: key_prefix,
-            cloud_watch_config: cloud_watch(settings, command, send),
-        },
-        upstream_service_name: arrival.route.upstream().into(),
-        ..DocumentState::default()
-    };
-    Ok(Draft { state })
-}
-
-/// Joins parts of a key; an empty one leaves no slash.
-fn join(parts: &[&str]) -> String {
-    let parts = parts.iter().map(|part| part.trim_matches('/'));
-    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    parts.join("/")
-}
-
-/// The log group that was named, or one after the document.
-fn cloud_watch(settings: &Settings, command: &CommandId, send: &SendCommand) -> CloudWatchConfig {
-    let is_wanted = matches!(
-        send.cloud_watch_output_enabled.as_str(),
-        "1" | "t" | "T" | "TRUE" | "true" | "True"
-    );
-    if !is_wanted {
-        return CloudWatchConfig::default();
-    }
-    let group = match send.cloud_watch_log_group_name.as_str() {
-        "" => format!("/aws/ssm/{}", send.document_name),
-        named => named.to_owned(),
-    };
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
-    CloudWatchConfig {
-        log_group_name: group
-            .chars()
-            .map(|c| if allowed(c) { c } else { '.' })
-            .collect(),
-        log_stream_prefix: format!("{command}/{}", settings.node_id),
-        ..CloudWatchConfig::default()
-    }
 }
