@@ -7,7 +7,7 @@ mod leftovers;
 mod line;
 mod local;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,8 +71,8 @@ pub(super) struct Commands {
     queue: VecDeque<(CommandId, DocumentState)>,
     running: HashMap<CommandId, Running>,
     workers: JoinSet<(CommandId, Outcome)>,
-    /// Commands whose parameters are being looked up.
-    resolving: HashSet<CommandId>,
+    /// Commands whose parameters are being looked up, with what ends that.
+    resolving: HashMap<CommandId, CancellationToken>,
     lookups: JoinSet<(Arrival, Result<Draft, Rejected>)>,
     /// The host is about to start anew: what comes now waits for that.
     is_rebooting: bool,
@@ -144,7 +144,7 @@ impl Commands {
             queue: VecDeque::new(),
             running: HashMap::new(),
             workers: JoinSet::new(),
-            resolving: HashSet::new(),
+            resolving: HashMap::new(),
             lookups: JoinSet::new(),
             is_rebooting: false,
         })
@@ -180,8 +180,7 @@ impl Commands {
                 Event::Look => self.look_for_local().await,
                 Event::Resolved(resolved) => {
                     let (arrival, draft) = *resolved;
-                    self.resolving.remove(&arrival.command);
-                    self.handle_draft(&arrival, draft).await;
+                    self.handle_resolved(&arrival, draft).await;
                 }
                 Event::Ended(command, outcome) => {
                     self.handle_outcome(&command, outcome);
@@ -328,7 +327,7 @@ impl Commands {
 
     fn sweep(&mut self) {
         self.claims
-            .retain(|command, _| self.resolving.contains(command));
+            .retain(|command, _| self.resolving.contains_key(command));
         let journal = self.runner.journal.clone();
         tokio::task::spawn_blocking(move || journal.sweep());
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -47,6 +48,8 @@ pub(super) enum Rejected {
     Parameters(String),
     #[error("the command is {got:?}, the job is for {expected}")]
     OtherCommand { got: String, expected: CommandId },
+    #[error("the command was cancelled before it began")]
+    Cancelled,
 }
 
 impl Commands {
@@ -111,7 +114,7 @@ impl Commands {
 
     async fn handle_send(&mut self, arrival: &Arrival, content: &str) {
         let command = &arrival.command;
-        if self.resolving.contains(command) {
+        if self.resolving.contains_key(command) {
             // Its answer comes.
             return;
         }
@@ -147,10 +150,14 @@ impl Commands {
             let draft = draft(&settings, arrival, &send, &document, &stored);
             return self.handle_draft(arrival, draft).await;
         }
-        self.resolving.insert(command.clone());
+        let cancel = CancellationToken::new();
+        self.resolving.insert(command.clone(), cancel.clone());
         let (arrival, parameters) = (arrival.clone(), self.parameters.clone());
         self.lookups.spawn(async move {
-            let looked_up = timeout(LOOKUP_PATIENCE, look_up(parameters.as_deref(), &names)).await;
+            let looking_up = timeout(LOOKUP_PATIENCE, look_up(parameters.as_deref(), &names));
+            let Some(looked_up) = cancel.run_until_cancelled(looking_up).await else {
+                return (arrival, Err(Rejected::Cancelled));
+            };
             let stored = looked_up.unwrap_or_else(|_| {
                 let (names, seconds) = (names.join(", "), LOOKUP_PATIENCE.as_secs());
                 Err(format!(
@@ -172,6 +179,20 @@ impl Commands {
             || blocking(move || Ok(journal.knows(&asked)))
                 .await
                 .unwrap_or(false)
+    }
+
+    /// Takes a command whose parameters were looked up, unless somebody cancelled it meanwhile.
+    pub(super) async fn handle_resolved(
+        &mut self,
+        arrival: &Arrival,
+        draft: Result<Draft, Rejected>,
+    ) {
+        let lookup = self.resolving.remove(&arrival.command);
+        if lookup.is_some_and(|lookup| lookup.is_cancelled()) {
+            self.end_cancelled(arrival).await;
+        } else {
+            self.handle_draft(arrival, draft).await;
+        }
     }
 
     /// Keeps a command and answers its job.
@@ -238,6 +259,21 @@ impl Commands {
         self.keep_and_send(Uuid::new_v4(), result).await;
     }
 
+    /// Ends a command of which nothing is on disk yet as cancelled. Whoever offers it again is told that
+    /// it was taken.
+    async fn end_cancelled(&mut self, arrival: &Arrival) {
+        let command = &arrival.command;
+        info!(%command, "command is cancelled before it was kept");
+        let why = Rejected::Cancelled.to_string();
+        let result = report::not_run(arrival.route, &arrival.job_id, Status::Cancelled, &why);
+        self.keep_and_send(Uuid::new_v4(), result).await;
+        self.remember(arrival).await;
+        self.answer(arrival, JobAnswer::Successful);
+        self.settle(command, true).await;
+        self.audit.record(&Happened::CommandCancelled { command });
+        self.note_end(command, &Status::Cancelled);
+    }
+
     /// A command that was refused once is not refused again when it is offered again: its reply is on
     /// its way.
     async fn remember(&self, arrival: &Arrival) {
@@ -277,6 +313,9 @@ impl Commands {
                 info!(%command, "command is cancelled before it began");
                 self.cancel_waiting(&command, state).await;
             }
+        } else if let Some(lookup) = self.resolving.get(&target) {
+            info!(command = %target, "command is cancelled while its parameters are looked up");
+            lookup.cancel();
         } else {
             info!(command = %target, "command to cancel is not here");
         }

@@ -1,4 +1,5 @@
 mod agent;
+mod cancelling;
 mod traces;
 mod ways;
 

@@ -89,15 +89,15 @@ impl Drop for OwnRuntime {
 
 impl Agent {
     pub(super) fn start(settings: Settings) -> Self {
-        Self::start_with(settings, false)
+        Self::start_with(settings, services(), false)
     }
 
     /// With the older way, too.
     pub(super) fn start_on_both_ways(settings: Settings) -> Self {
-        Self::start_with(settings, true)
+        Self::start_with(settings, services(), true)
     }
 
-    fn start_with(settings: Settings, with_delivery: bool) -> Self {
+    pub(super) fn start_with(settings: Settings, services: Services, with_delivery: bool) -> Self {
         let (jobs, taken) = mpsc::channel(256);
         let (answer, answers) = mpsc::channel(256);
         let (connections, seen) = watch::channel(true);
@@ -106,11 +106,6 @@ impl Agent {
             jobs: taken,
             answers: answer,
             connections: seen,
-        };
-        let services = Services {
-            parameters: Some(Arc::new(Store)),
-            client: None,
-            audit: AuditLog::off(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -246,6 +241,16 @@ impl Agent {
     }
 }
 
+/// What the agent has of others: Parameter Store alone.
+pub(super) fn services() -> Services {
+    Services {
+        parameters: Some(Arc::new(Store)),
+        client: None,
+        audit: AuditLog::off(),
+    }
+}
+
+/// Has every parameter but one.
 #[derive(Debug)]
 pub(super) struct Store;
 
