@@ -6,18 +6,18 @@ mod draft;
 mod leftovers;
 mod line;
 mod local;
+mod reboot;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::Command;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use self::accepting::{Arrival, Rejected};
@@ -74,8 +74,10 @@ pub(super) struct Commands {
     /// Commands whose parameters are being looked up, with what ends that.
     resolving: HashMap<CommandId, CancellationToken>,
     lookups: JoinSet<(Arrival, Result<Draft, Rejected>)>,
-    /// The host is about to start anew: what comes now waits for that.
-    is_rebooting: bool,
+    /// Waits for the host to start anew, which what comes now does too; says why if it does not.
+    reboots: JoinSet<String>,
+    /// The commands that asked for it.
+    rebooting: Vec<(CommandId, DocumentState)>,
 }
 
 /// A command that runs.
@@ -89,6 +91,8 @@ enum Event {
     Look,
     Resolved(Box<(Arrival, Result<Draft, Rejected>)>),
     Ended(CommandId, Outcome),
+    /// The host was to start anew and did not; why.
+    NotRebooted(String),
     /// A worker panicked; its command is reported by the next start.
     Lost(tokio::task::JoinError),
     Reply(Box<Reply>),
@@ -146,7 +150,8 @@ impl Commands {
             workers: JoinSet::new(),
             resolving: HashMap::new(),
             lookups: JoinSet::new(),
-            is_rebooting: false,
+            reboots: JoinSet::new(),
+            rebooting: Vec::new(),
         })
     }
 
@@ -189,6 +194,7 @@ impl Commands {
                         self.look_for_local().await;
                     }
                 }
+                Event::NotRebooted(why) => self.handle_missing_reboot(&why),
                 Event::Lost(error) => error!(%error, "a command's task is lost"),
                 Event::Reply(reply) => self.handle_reply(*reply),
                 Event::Due => self.give_up_late(),
@@ -221,6 +227,9 @@ impl Commands {
                 Ok((command, outcome)) => Event::Ended(command, outcome),
                 Err(error) => Event::Lost(error),
             },
+            Some(ended) = self.reboots.join_next() => {
+                Event::NotRebooted(ended.unwrap_or_else(|error| error.to_string()))
+            }
             // The runner holds a sender as long as this lives.
             Some(reply) = self.outcomes.recv() => Event::Reply(Box::new(reply)),
             () = sleep_until_some(due) => Event::Due,
@@ -249,25 +258,31 @@ impl Commands {
         } else {
             self.settings.workers
         };
-        !self.is_rebooting && running.count() < workers
+        self.reboots.is_empty() && running.count() < workers
     }
 
     fn start(&mut self, command: CommandId, state: DocumentState) {
+        let cancel = self.note_running(&command, &state);
+        let run = self.runner.clone().run(command.clone(), state, cancel);
+        self.workers.spawn(async move { (command, run.await) });
+    }
+
+    /// Returns what cancels the command.
+    fn note_running(&mut self, command: &CommandId, state: &DocumentState) -> CancellationToken {
         let cancel = CancellationToken::new();
         let running = Running {
             cancel: cancel.clone(),
-            route: Route::of_state(&state),
+            route: Route::of_state(state),
         };
         self.running.insert(command.clone(), running);
-        let run = self.runner.clone().run(command.clone(), state, cancel);
-        self.workers.spawn(async move { (command, run.await) });
+        cancel
     }
 
     fn handle_outcome(&mut self, command: &CommandId, outcome: Outcome) {
         self.running.remove(command);
         match outcome {
             Outcome::Ended(status) => self.note_end(command, &status),
-            Outcome::Reboot => self.reboot(),
+            Outcome::Reboot(state) => self.reboot_for(command.clone(), *state),
         }
         self.start_waiting();
     }
@@ -276,21 +291,6 @@ impl Commands {
         let status = Text::from(status.as_str());
         self.audit
             .record(&Happened::CommandEnded { command, status });
-    }
-
-    /// Has the host start anew in a minute. What waits goes on after that.
-    fn reboot(&mut self) {
-        let Some((program, arguments)) = self.settings.reboot.split_first() else {
-            return;
-        };
-        if self.is_rebooting {
-            return;
-        }
-        info!("a command asked for a restart of the host");
-        match Command::new(program).args(arguments).spawn() {
-            Ok(_) => self.is_rebooting = true,
-            Err(error) => error!(%error, "the host cannot be restarted"),
-        }
     }
 
     fn show_load(&self) {

@@ -130,6 +130,11 @@ pub(super) fn is_due(status: &Status) -> bool {
     matches!(status, Status::NotStarted | Status::InProgress)
 }
 
+/// Whether a step ended so that the host has to start anew.
+pub(super) fn asks_for_reboot(status: &Status) -> bool {
+    matches!(status, Status::SuccessAndReboot | Status::PassedAndReboot)
+}
+
 /// Whether a step is left out because of how an earlier one ended.
 fn is_left_out(steps: &[StepState], index: usize) -> bool {
     let is_last = index + 1 == steps.len();
@@ -206,7 +211,8 @@ impl Done {
         result.end(self.status);
     }
 
-    fn skipped(text: String) -> Self {
+    /// A step that was left out.
+    pub(super) fn skipped(text: String) -> Self {
         Self {
             status: Status::Skipped,
             code: 0,

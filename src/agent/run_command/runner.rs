@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::Services;
-use super::execution::{self, Done, Surroundings, is_due, run_step};
+use super::execution::{self, Done, Surroundings, asks_for_reboot, is_due, run_step};
 use super::journal::Journal;
 use super::output::OutputSink;
 use super::replies::{Reply, Store};
@@ -24,12 +24,12 @@ use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::CommandId;
 
 /// What follows once a document has run as far as it can.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
     /// Nothing; it ended so.
     Ended(Status),
-    /// The host has to start anew.
-    Reboot,
+    /// The host has to start anew for it to go on.
+    Reboot(Box<DocumentState>),
 }
 
 /// What running a document takes.
@@ -56,7 +56,11 @@ impl Runner {
         info!(%command, document = state.document_information.document_name, "command runs");
         let count = state.instance_plugins_information.len();
         for index in 0..count {
-            if !is_due(&state.instance_plugins_information[index].result.status) {
+            let status = &state.instance_plugins_information[index].result.status;
+            if asks_for_reboot(status) {
+                break;
+            }
+            if !is_due(status) {
                 continue;
             }
             let begun = self.begun(&state, index);
@@ -82,11 +86,66 @@ impl Runner {
             if count > 1 {
                 self.tell(Uuid::new_v4(), after_step(&state, &id)).await;
             }
-            if matches!(status, Status::SuccessAndReboot | Status::PassedAndReboot) {
+            if asks_for_reboot(&status) {
                 break;
             }
         }
         self.end(&command, state).await
+    }
+
+    /// Ends a document for which the host did not start anew: the step that asked for it has failed, those
+    /// after it are left out.
+    pub(super) async fn end_without_reboot(
+        self,
+        command: CommandId,
+        mut state: DocumentState,
+        why: String,
+    ) -> Outcome {
+        warn!(%command, why, "a command cannot go on");
+        let mut changed = Vec::new();
+        for step in &mut state.instance_plugins_information {
+            let status = &step.result.status;
+            if asks_for_reboot(status) {
+                step.result.fail(&why);
+            } else if is_due(status) {
+                let text = format!(
+                    "Plugin with name {} and id {} skipped: {why}",
+                    step.name, step.id
+                );
+                Done::skipped(text).note(step);
+            } else {
+                continue;
+            }
+            changed.push(step.id.clone());
+        }
+        let information = &mut state.document_information;
+        information.document_status = Status::InProgress;
+        // The reply that told of the reboot has the other one.
+        information.final_reply_id = Uuid::new_v4().to_string();
+        self.end_told(&command, state, &changed).await
+    }
+
+    /// Ends a document whose steps `changed` are over by now, which nobody was told.
+    async fn end_told(
+        &self,
+        command: &CommandId,
+        state: DocumentState,
+        changed: &[String],
+    ) -> Outcome {
+        if let Err(error) = self.save(command, &state).await {
+            warn!(%command, %error, "cannot note how the steps of a command ended");
+        }
+        self.tell_steps(&state, changed).await;
+        self.end(command, state).await
+    }
+
+    /// Tells of these steps, unless the reply at the end does.
+    async fn tell_steps(&self, state: &DocumentState, ids: &[String]) {
+        if state.instance_plugins_information.len() > 1 {
+            for id in ids {
+                self.tell(Uuid::new_v4(), after_step(state, id)).await;
+            }
+        }
     }
 
     /// Marks a new command as one whose first step begins now.
@@ -215,7 +274,7 @@ impl Runner {
         // Without a receiver the agent stops; the reply is on disk.
         let _ = self.replies.send(reply).await;
         if is_reboot {
-            Outcome::Reboot
+            Outcome::Reboot(Box::new(state))
         } else {
             Outcome::Ended(status)
         }

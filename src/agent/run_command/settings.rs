@@ -21,6 +21,10 @@ pub const START_LIMIT: u32 = 15;
 /// How long a command's folder is kept: the reference's default, 14 days.
 pub const RETENTION: Duration = Duration::from_hours(336);
 
+/// How long after the program for it the host may take to start anew: a minute until it begins, and what
+/// systemd leaves to services that do not want to stop, twice.
+const REBOOT_PATIENCE: Duration = Duration::from_mins(5);
+
 /// Most associations that are kept apart.
 const ASSOCIATIONS: usize = 1000;
 
@@ -117,6 +121,8 @@ pub struct Settings {
     pub in_container: bool,
     /// Starts the host anew in a minute.
     pub reboot: Vec<OsString>,
+    /// How long that may take; the command that asked for it fails then.
+    pub reboot_patience: Duration,
     /// The program that containers are run with.
     pub docker: PathBuf,
     /// The program that clones repositories.
@@ -153,6 +159,7 @@ impl Settings {
             in_container: false,
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
+            reboot_patience: REBOOT_PATIENCE,
             docker: "docker".into(),
             git: "git".into(),
             github: "https://api.github.com".to_owned(),

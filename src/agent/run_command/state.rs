@@ -292,6 +292,17 @@ impl StepResult {
         self.start_date_time = iso_8601(unix_ms());
     }
 
+    /// The step has failed after all, whatever it did before.
+    pub(super) fn fail(&mut self, why: &str) {
+        self.error = why.to_owned();
+        if !self.standard_error.is_empty() {
+            self.standard_error.push('\n');
+        }
+        self.standard_error.push_str(why);
+        self.code = 1;
+        self.end(Status::Failed);
+    }
+
     /// The step is over now.
     pub(super) fn end(&mut self, status: Status) {
         if self.start_date_time == NO_DATE {

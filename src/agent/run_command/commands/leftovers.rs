@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::super::execution::asks_for_reboot;
 use super::super::report;
 use super::super::route::Route;
 use super::super::runner::blocking;
@@ -87,21 +88,22 @@ impl Commands {
 
     fn go_on_after_reboot(&mut self, command: CommandId, mut state: DocumentState) {
         if state.document_information.boot_id == self.runner.boot_id {
+            let patience = self.settings.reboot_patience;
+            if asked_before(&state, patience) {
+                let minutes = patience.as_secs() / 60;
+                let why = format!("it was to restart more than {minutes} minutes ago");
+                return self.end_without_reboot(command, state, &why);
+            }
             info!(%command, "the host has not been started anew for this command yet");
-            self.reboot();
-            return;
+            return self.reboot_for(command, state);
         }
         info!(%command, "going on with a command after the host was started anew");
         state.document_information.document_status = Status::InProgress;
         state.document_information.final_reply_id = Uuid::new_v4().to_string();
         for step in &mut state.instance_plugins_information {
-            let result = &mut step.result;
-            if matches!(
-                result.status,
-                Status::SuccessAndReboot | Status::PassedAndReboot
-            ) {
+            if asks_for_reboot(&step.result.status) {
                 // The same step runs again from its start.
-                result.status = Status::NotStarted;
+                step.result.status = Status::NotStarted;
             }
         }
         self.queue.push_back((command, state));
@@ -122,10 +124,21 @@ impl Commands {
 }
 
 fn is_late(state: &DocumentState) -> bool {
-    if Route::of_state(state) != Route::Delivery {
-        return false;
-    }
-    let created: Result<Timestamp, _> = state.document_information.created_date.parse();
-    let age = created.map(|created| SystemTime::now().duration_since(created.into()));
-    age.is_ok_and(|age| age.is_ok_and(|age| age > OLDEST))
+    Route::of_state(state) == Route::Delivery
+        && is_before(&state.document_information.created_date, OLDEST)
+}
+
+/// Whether the step that wants the host to start anew said so longer ago than `patience`.
+fn asked_before(state: &DocumentState, patience: Duration) -> bool {
+    let steps = &state.instance_plugins_information;
+    let mut results = steps.iter().map(|step| &step.result);
+    results
+        .any(|result| asks_for_reboot(&result.status) && is_before(&result.end_date_time, patience))
+}
+
+/// Whether a date is past by more than `age`.
+fn is_before(date: &str, age: Duration) -> bool {
+    let date: Result<Timestamp, _> = date.parse();
+    let past = date.map(|date| SystemTime::now().duration_since(date.into()));
+    past.is_ok_and(|past| past.is_ok_and(|past| past > age))
 }

@@ -25,7 +25,9 @@ use tracing::{info, warn};
 
 use self::inputs::Inputs;
 use self::progress::Progress;
-use super::super::execution::{self, Done, Surroundings, append, is_due, run_step};
+use super::super::execution::{
+    self, Done, Surroundings, append, asks_for_reboot, is_due, run_step,
+};
 use super::super::report::merge;
 use super::super::state::StepState;
 use super::{Begun, Ended, Task};
@@ -150,10 +152,6 @@ async fn run_steps(
             warn!(command = %task.command, %error, "cannot note how far a document is");
         }
     }
-}
-
-fn asks_for_reboot(status: &Status) -> bool {
-    matches!(status, Status::SuccessAndReboot | Status::PassedAndReboot)
 }
 
 /// How a document ended by its steps.

@@ -232,12 +232,23 @@ impl Agent {
 
     /// The final reply about a command.
     pub(super) async fn ended(&mut self, command: &CommandId) -> Report {
+        self.ended_as(command).await.1
+    }
+
+    /// The final reply about a command, with its id.
+    pub(super) async fn ended_as(&mut self, command: &CommandId) -> (String, Report) {
         loop {
-            let (_, job, report) = self.reply().await;
+            let (id, job, report) = self.reply().await;
             if job == command.job_on("mi-1") && report.document_status != Status::InProgress {
-                return report;
+                return (id, report);
             }
         }
+    }
+
+    /// Where the state of a command is that has begun.
+    pub(super) fn current(&self, command: &CommandId) -> PathBuf {
+        let current = self.settings.directory.join("document/state/current");
+        current.join(command.as_str())
     }
 }
 
@@ -292,6 +303,15 @@ pub(super) fn new_settings() -> (tempfile::TempDir, Settings) {
         ..Settings::new(folder.path().join("mi-1"), "mi-1")
     };
     (folder, settings)
+}
+
+/// Waits until it is so.
+pub(super) async fn until(is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it never became so");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Files below the folder, but for those of output.
