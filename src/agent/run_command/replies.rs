@@ -139,6 +139,11 @@ impl Store {
         Ok(reply)
     }
 
+    /// Whether the last reply about a command of this host is on disk.
+    pub(super) fn is_completed(&self, command: &CommandId) -> bool {
+        self.completed.join(command.as_str()).exists()
+    }
+
     /// The reply with this id, if it is on disk.
     pub(super) fn find(&self, id: &str) -> io::Result<Option<Reply>> {
         let (suffix, prefix) = (format!("_{id}"), format!("{id}_"));

@@ -1,5 +1,6 @@
 //! What an earlier run of the agent left: commands that it had taken, replies that nobody had.
 
+use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +26,7 @@ impl Commands {
     pub(super) async fn go_on(&mut self) -> io::Result<()> {
         let (journal, store) = (self.runner.journal.clone(), self.runner.store.clone());
         let (left, replies) = blocking(move || Ok((journal.load()?, store.load()?))).await?;
+        let told: HashSet<String> = replies.iter().map(|reply| reply.id.to_string()).collect();
         for reply in replies {
             self.handle_reply(reply);
         }
@@ -34,6 +36,12 @@ impl Commands {
             let Ok(command) = CommandId::new(state.document_information.document_id.clone()) else {
                 continue;
             };
+            if self.is_over(&command, &state, &told) {
+                info!(%command, "the command was over, only its state was left");
+                let journal = self.runner.journal.clone();
+                blocking(move || journal.finish(&command)).await?;
+                continue;
+            }
             let is_late = is_late(&state);
             let information = &mut state.document_information;
             if information.final_reply_id.is_empty() {
@@ -69,19 +77,43 @@ impl Commands {
         Ok(())
     }
 
+    /// Whether the last reply about a command is on disk, of which `told` are the ids. The agent died before
+    /// it came to delete the state.
+    fn is_over(&self, command: &CommandId, state: &DocumentState, told: &HashSet<String>) -> bool {
+        let information = &state.document_information;
+        // A reply that told of a reboot is not the last one.
+        information.document_status != Status::SuccessAndReboot
+            && (told.contains(&information.final_reply_id)
+                || Route::of_state(state) == Route::Local
+                    && self.runner.store.is_completed(command))
+    }
+
     /// A command that ended the agent each time must not do so for ever.
     async fn give_up(
         &mut self,
         command: CommandId,
-        state: DocumentState,
+        mut state: DocumentState,
         why: String,
     ) -> io::Result<()> {
+        let information = &mut state.document_information;
+        if information.document_status == Status::SuccessAndReboot {
+            // The reply that told of the reboot has the other one.
+            information.final_reply_id = Uuid::new_v4().to_string();
+        }
+        information.document_status = Status::Failed;
+        let id = information.final_reply_id.clone();
+        let (journal, noted) = (
+            self.runner.journal.clone(),
+            (command.clone(), state.clone()),
+        );
+        // An agent that dies from here on leaves the next one the same id.
+        blocking(move || journal.save(&noted.0, &noted.1)).await?;
         let result = DocumentResult {
             trace: why,
-            status: Status::Failed,
             ..report::at_end(&state)
         };
-        self.keep_and_send(Uuid::new_v4(), result).await;
+        let id = Uuid::parse_str(&id).unwrap_or_else(|_| Uuid::new_v4());
+        self.keep_and_send(id, result).await;
         let journal = self.runner.journal.clone();
         blocking(move || journal.give_up(&command)).await
     }
@@ -98,8 +130,11 @@ impl Commands {
             return self.reboot_for(command, state);
         }
         info!(%command, "going on with a command after the host was started anew");
-        state.document_information.document_status = Status::InProgress;
-        state.document_information.final_reply_id = Uuid::new_v4().to_string();
+        let information = &mut state.document_information;
+        information.document_status = Status::InProgress;
+        information.final_reply_id = Uuid::new_v4().to_string();
+        // Also if the reference began it: its worker is no more.
+        information.boot_id.clone_from(&self.runner.boot_id);
         for step in &mut state.instance_plugins_information {
             if asks_for_reboot(&step.result.status) {
                 // The same step runs again from its start.

@@ -1,5 +1,6 @@
 mod agent;
 mod cancelling;
+mod giving_up;
 mod reboot;
 mod traces;
 mod ways;
