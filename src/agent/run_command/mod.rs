@@ -31,6 +31,7 @@ mod runner;
 mod settings;
 mod state;
 mod steps;
+mod validators;
 
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use super::super::report;
 use super::super::route::Route;
 use super::super::runner::blocking;
 use super::super::state::DocumentState;
+use super::super::validators::Invalid;
 use super::Commands;
 use super::draft::{Draft, draft};
 use crate::agent::audit::{Event as Happened, Text};
@@ -46,6 +47,8 @@ pub(super) enum Rejected {
     Document(#[from] Refusal),
     #[error("{0}")]
     Parameters(String),
+    #[error(transparent)]
+    Values(#[from] Invalid),
     #[error("the command is {got:?}, the job is for {expected}")]
     OtherCommand { got: String, expected: CommandId },
     #[error("the command was cancelled before it began")]

@@ -10,6 +10,7 @@ use crate::agent::run_command::state::{
     CloudWatchConfig, Configuration, DocumentInformation, DocumentState, IoConfig, StepState,
 };
 use crate::agent::run_command::steps::without_colons;
+use crate::agent::run_command::validators;
 use crate::protocol::wire::command::SendCommand;
 use crate::protocol::wire::job::{CommandId, iso_8601};
 use crate::protocol::wire::session_document::StoredParameters;
@@ -34,6 +35,7 @@ pub(super) fn draft(
         command.as_str(),
         &settings.node_id,
     ]);
+    validators::check_command(document, &send.parameters, stored)?;
     let steps = document.resolve(&send.parameters, stored)?;
     let steps = steps.into_iter().map(|step| StepState {
         configuration: Configuration {

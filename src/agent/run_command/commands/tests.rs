@@ -165,6 +165,7 @@ async fn same_command_runs_once() {
 async fn jobs_that_cannot_be_run_are_refused_with_the_reason() {
     let (_folder, settings) = new_settings();
     let mut agent = Agent::start(settings);
+    let many: Vec<String> = (0..=1000).map(|number| number.to_string()).collect();
     for (document, parameters, reason) in [
         (
             json!({"schemaVersion": "9"}),
@@ -181,7 +182,23 @@ async fn jobs_that_cannot_be_run_are_refused_with_the_reason() {
             json!({"schemaVersion": "2.2", "parameters": {"p": {"type": "String", "allowedPattern": "^a$"}},
                 "mainSteps": [{"action": "x", "name": "s"}]}),
             json!({"p": "b"}),
-            "parameter p is not allowed",
+            "all errors during param validation errors: error thrown in 'AllowedRegexParamValidator' while validating parameter /p/: parameter value /b/ does not match the allowed pattern /^a$/",
+        ),
+        (
+            json!({"schemaVersion": "2.2", "parameters": {"p": {"type": "String", "allowedPattern": "("}},
+                "mainSteps": [{"action": "x", "name": "s"}]}),
+            json!({"p": "b"}),
+            "encountered error while compiling allowed pattern - internal error: ",
+        ),
+        (
+            steps(
+                &many
+                    .iter()
+                    .map(|name| (name.as_str(), json!({})))
+                    .collect::<Vec<_>>(),
+            ),
+            json!({}),
+            "1001 steps are above the limit of 1000",
         ),
     ] {
         let command = id();

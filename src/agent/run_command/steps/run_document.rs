@@ -16,7 +16,6 @@
 mod inputs;
 mod prepare;
 mod progress;
-mod validators;
 
 use std::pin::Pin;
 

@@ -11,12 +11,11 @@ use tokio::time::timeout;
 use super::super::super::document::{Document, Step, is_folder_name};
 use super::super::super::runner::blocking;
 use super::super::super::state::{Configuration, StepState};
+use super::super::super::validators;
 use super::super::Task;
 use super::super::ssm_document::{self, DocumentName};
 use super::inputs::{Inputs, Place, parse_either, preparing};
-use super::validators;
 use crate::agent::parameter_store::look_up;
-use crate::protocol::wire::session_document::StoredParameters;
 use crate::runtime::atomic_file;
 use crate::runtime::cause::in_one_line;
 
@@ -96,29 +95,13 @@ async fn resolve(
             "Parameter Store did not answer for {names} within {seconds} s"
         ))
     })?;
-    validate(&document, given, &stored)?;
+    let checked = validators::check_inner(&document, given, &stored);
+    checked.map_err(|invalid| invalid.to_string())?;
     let steps = document.resolve(given, &stored);
     let steps = steps.map_err(|refusal| refusal.to_string())?;
     let has_preconditions = document.has_preconditions();
     let steps = steps.into_iter();
     Ok(steps.map(|step| state(step, has_preconditions)).collect())
-}
-
-fn validate(
-    document: &Document,
-    given: &Map<String, Value>,
-    stored: &StoredParameters,
-) -> Result<(), String> {
-    let parameters = document.parameters(given, stored);
-    let parameters = parameters.map_err(|refusal| refusal.to_string())?;
-    let objections: Vec<String> = parameters.iter().flat_map(validators::check).collect();
-    if objections.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "all errors during param validation errors: {}",
-        objections.join("\n")
-    ))
 }
 
 fn state(step: Step, has_preconditions: bool) -> StepState {

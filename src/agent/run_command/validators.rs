@@ -1,5 +1,6 @@
-//! The rules for the parameters of a document that a step runs, which nobody has checked before: all
-//! that the reference applies, in its words.
+//! The rules for the parameters of documents, as the reference applies them and in its words: the allowed
+//! pattern to those of a command, whose other rules whoever sends it has checked; all of them to those of a
+//! document that a step runs.
 //!
 //! | rule | of |
 //! |---|---|
@@ -8,26 +9,71 @@
 //! | items | lists and objects |
 //! | allowed values | strings, each item of a list, the JSON text of an object; an integer and a boolean have to be the default |
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::super::super::document::Parameter;
-use crate::protocol::wire::session_document::{DocumentError, ParameterDefinition, as_text};
+use super::document::{Document, Parameter, Refusal};
+use crate::protocol::wire::session_document::{
+    DocumentError, ParameterDefinition, StoredParameters, as_text,
+};
 
 /// The integers of the reference are 32 bits wide.
 const INTEGERS: std::ops::Range<f64> = -2_147_483_647.0..2_147_483_647.0;
 
-/// What the rules say against a parameter.
-pub(super) fn check(parameter: &Parameter<'_>) -> Vec<String> {
+/// Why the values of a document's parameters cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Invalid {
+    /// Their markers cannot be filled in.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Rules say so, each on a line.
+    #[error("all errors during param validation errors: {0}")]
+    Rules(String),
+}
+
+/// Checks the parameters of a command.
+pub(super) fn check_command(
+    document: &Document,
+    given: &Map<String, Value>,
+    stored: &StoredParameters,
+) -> Result<(), Invalid> {
+    let parameters = document.parameters(given, stored)?;
+    let parameters = parameters.iter();
+    // The reference sends back a command with such a parameter that has no value; the service sends none.
+    let parameters = parameters.filter(|parameter| !parameter.value.is_null());
+    conclude(parameters.flat_map(|parameter| objections(parameter, vec![pattern(parameter)])))
+}
+
+/// Checks the parameters of a document that a step runs.
+pub(super) fn check_inner(
+    document: &Document,
+    given: &Map<String, Value>,
+    stored: &StoredParameters,
+) -> Result<(), Invalid> {
+    let parameters = document.parameters(given, stored)?;
+    conclude(parameters.iter().flat_map(check))
+}
+
+fn conclude(objections: impl Iterator<Item = String>) -> Result<(), Invalid> {
+    let objections: Vec<String> = objections.collect();
+    if objections.is_empty() {
+        Ok(())
+    } else {
+        Err(Invalid::Rules(objections.join("\n")))
+    }
+}
+
+/// The name of a rule, and what it says.
+type Checked = (&'static str, Result<(), String>);
+
+/// What all rules say against a parameter.
+fn check(parameter: &Parameter<'_>) -> Vec<String> {
     let Parameter {
-        name,
+        name: _,
         definition,
         value,
         is_stored,
     } = parameter;
-    let mut checked = vec![(
-        "AllowedRegexParamValidator",
-        check_pattern(name, definition, value),
-    )];
+    let mut checked = vec![pattern(parameter)];
     // As in the reference, it is for Parameter Store to say what may be there.
     if !is_stored {
         checked.extend([
@@ -42,6 +88,11 @@ pub(super) fn check(parameter: &Parameter<'_>) -> Vec<String> {
             ),
         ]);
     }
+    objections(parameter, checked)
+}
+
+fn objections(parameter: &Parameter<'_>, checked: Vec<Checked>) -> Vec<String> {
+    let name = parameter.name;
     let objections = checked.into_iter().filter_map(|(validator, checked)| {
         let why = checked.err()?;
         Some(format!(
@@ -49,6 +100,12 @@ pub(super) fn check(parameter: &Parameter<'_>) -> Vec<String> {
         ))
     });
     objections.collect()
+}
+
+fn pattern(parameter: &Parameter<'_>) -> Checked {
+    let (name, definition) = (parameter.name, parameter.definition);
+    let checked = check_pattern(name, definition, &parameter.value);
+    ("AllowedRegexParamValidator", checked)
 }
 
 fn check_pattern(
@@ -74,6 +131,11 @@ fn check_pattern(
                 let shown = shown(item);
                 return Err(format!(
                     "parameter value /{shown}/ does not match the allowed pattern /{pattern}/"
+                ));
+            }
+            Err(DocumentError::Pattern { detail, .. }) => {
+                return Err(format!(
+                    "encountered error while compiling allowed pattern - internal error: {detail}"
                 ));
             }
             Err(other) => return Err(other.to_string()),
@@ -330,6 +392,31 @@ mod tests {
             let found = objections(definition, value, false);
             assert_eq!(found, Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn parameters_of_a_command_are_held_to_the_pattern_alone() {
+        let document = Document::read(&json!({
+            "schemaVersion": "2.2",
+            "parameters": {
+                "p": {"type": "String", "allowedPattern": "^[a-z]+$", "maxChars": 1},
+                "q": {"type": "StringList", "allowedPattern": "a", "allowedValues": ["other"]},
+            },
+            "mainSteps": [{"action": "x", "name": "s"}],
+        }))
+        .unwrap();
+        let check = |given: Value| {
+            let given = given.as_object().unwrap();
+            check_command(&document, given, &StoredParameters::default())
+        };
+
+        assert_eq!(check(json!({"p": "ab", "q": ["xa"]})), Ok(()));
+        assert_eq!(check(json!({})), Ok(()));
+        let invalid = check(json!({"p": "a b", "q": ["a", "b"]})).unwrap_err();
+        assert_eq!(
+            invalid.to_string(),
+            "all errors during param validation errors: error thrown in 'AllowedRegexParamValidator' while validating parameter /p/: parameter value /a b/ does not match the allowed pattern /^[a-z]+$/\nerror thrown in 'AllowedRegexParamValidator' while validating parameter /q/: parameter value /b/ does not match the allowed pattern /a/"
+        );
     }
 
     #[test]
