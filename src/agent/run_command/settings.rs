@@ -123,6 +123,8 @@ pub struct Settings {
     pub reboot: Vec<OsString>,
     /// How long that may take; the command that asked for it fails then.
     pub reboot_patience: Duration,
+    /// The places of PowerShell: the first one where it is counts.
+    pub powershell: Vec<PathBuf>,
     /// The program that containers are run with.
     pub docker: PathBuf,
     /// The program that clones repositories.
@@ -160,6 +162,10 @@ impl Settings {
             // As the reference does it: whoever is logged in sees it coming.
             reboot: ["/sbin/shutdown", "-r", "+1"].map(OsString::from).to_vec(),
             reboot_patience: REBOOT_PATIENCE,
+            // As in the reference.
+            powershell: ["/usr/bin/powershell", "/usr/bin/pwsh"]
+                .map(PathBuf::from)
+                .to_vec(),
             docker: "docker".into(),
             git: "git".into(),
             github: "https://api.github.com".to_owned(),

@@ -16,6 +16,7 @@
 //! mark in the environment.
 
 mod inputs;
+mod shared_credentials;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -30,8 +31,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::inputs::Inputs;
+use self::shared_credentials::SharedCredentials;
 use super::processes::{self, Processes, SHELL};
 use super::{Begun, Ended, Streams, Task, without_colons};
+use crate::agent::run_command::settings::Settings;
 use crate::protocol::wire::command::{STREAM_LIMIT, Status};
 use crate::runtime::atomic_file;
 
@@ -113,19 +116,16 @@ impl Shell {
     }
 
     /// Program and arguments that run `script`, whose content is `text`.
-    fn command(self, script: &Path, text: &str) -> Vec<PathBuf> {
+    fn command(self, settings: &Settings, script: &Path, text: &str) -> Vec<PathBuf> {
         match self {
             // Executed by its path, so that its first line is honoured.
             Self::Posix if text.starts_with("#!") => vec![script.to_owned()],
             Self::Posix => vec![SHELL.into(), script.to_owned()],
             Self::Power => {
-                let older = Path::new("/usr/bin/powershell");
-                let program = if older.exists() {
-                    older
-                } else {
-                    Path::new("/usr/bin/pwsh")
-                };
-                vec![program.to_owned(), "-f".into(), script.to_owned()]
+                let programs = &settings.powershell;
+                let found = programs.iter().find(|program| program.exists());
+                let program = found.or(programs.last()).cloned().unwrap_or_default();
+                vec![program, "-f".into(), script.to_owned()]
             }
         }
     }
@@ -142,13 +142,18 @@ enum Work {
 
 impl Work {
     /// Puts on disk what is run, and tells program and arguments.
-    fn prepare(&self, inputs: &Inputs, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fn prepare(
+        &self,
+        settings: &Settings,
+        inputs: &Inputs,
+        folder: &Path,
+    ) -> io::Result<Vec<PathBuf>> {
         match self {
             Self::Script(shell) => {
                 let script = folder.join(shell.file_name());
                 let text = format!("{}{}\n", shell.mark(), inputs.lines.join("\n"));
                 write_script(&script, &text)?;
-                Ok(shell.command(&script, &text))
+                Ok(shell.command(settings, &script, &text))
             }
             Self::Program(argv) => Ok(argv.clone()),
         }
@@ -369,7 +374,7 @@ fn begin(
     for stale in [&files.pid, &files.exit] {
         let _ = fs::remove_file(stale);
     }
-    let argv = processes::without_forks(|| work.prepare(inputs, folder))
+    let argv = processes::without_forks(|| work.prepare(task.settings, inputs, folder))
         .map_err(|error| format!("failed to create script file. {error}"))?;
     let stream =
         |path| append(path).map_err(|error| format!("failed to create output file. {error}"));
@@ -451,11 +456,14 @@ fn set_environment(command: &mut Command, task: &Task<'_>, inputs: &Inputs, work
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
+    command.envs(&inputs.environment);
     if matches!(work, Work::Script(Shell::Power)) {
         command.env_remove("TERM").env("HOME", "/");
     }
-    command.envs(&inputs.environment);
     let settings = task.settings;
+    if matches!(work, Work::Script(_)) {
+        command.envs(SharedCredentials::of_node(settings).variables());
+    }
     command
         .env(processes::MARKER, task.mark())
         .env("SSM_COMMAND_ID", task.command.as_str())

@@ -65,6 +65,12 @@ impl World {
         run(task, Shell::Posix, &CancellationToken::new()).await
     }
 
+    /// What a script prints; the one before it is forgotten.
+    async fn run_anew(&self, properties: Value) -> String {
+        forget(&self.task("s", &properties, Begun::No)).unwrap();
+        self.run(properties).await.output
+    }
+
     async fn run_lines(&self, lines: &[&str]) -> Ended {
         self.run(json!({"runCommand": lines})).await
     }
@@ -171,6 +177,87 @@ async fn environment_is_that_of_the_reference() {
         assert!(ended.output.lines().any(|got| got == line), "{line}");
     }
     assert!(!ended.output.contains("NOTIFY_SOCKET"));
+}
+
+#[tokio::test]
+async fn scripts_are_told_where_the_credentials_of_the_node_are() {
+    let world = World::new();
+    let folder = world.settings.state_folder().join("runtimeconfig");
+    fs::create_dir_all(&folder).unwrap();
+    let note = |file: &str, profile: &str| {
+        let text = json!({"SchemaVersion": "1.1", "ShareFile": file, "ShareProfile": profile});
+        fs::write(folder.join("identity_config.json"), text.to_string()).unwrap();
+    };
+    let inputs = json!({
+        "runCommand": ["echo f=$AWS_SHARED_CREDENTIALS_FILE p=$AWS_PROFILE"],
+        "environment": {"AWS_SHARED_CREDENTIALS_FILE": "own", "AWS_PROFILE": "own"},
+    });
+
+    for (file, profile, told) in [
+        (
+            "/root/.aws/credentials",
+            "node",
+            "f=/root/.aws/credentials p=node\n",
+        ),
+        (
+            "/root/.aws/credentials",
+            "",
+            "f=/root/.aws/credentials p=own\n",
+        ),
+        // They are not shared.
+        ("", "", "f=own p=own\n"),
+    ] {
+        note(file, profile);
+        let printed = world.run_anew(inputs.clone()).await;
+        assert_eq!(printed, told);
+    }
+    fs::remove_dir_all(folder).unwrap();
+    assert_eq!(world.run_anew(inputs).await, "f=own p=own\n");
+}
+
+#[tokio::test]
+async fn powershell_gets_the_script_as_the_reference_gives_it() {
+    let mut world = World::new();
+    let program = world.settings.state_folder().join("pwsh");
+    let lines = "#!/bin/sh\necho \"$1\" \"$2\"; head -c 3 \"$2\" | od -An -tx1; tail -n 1 \"$2\"\nenv | grep -e ^HOME= -e ^TERM=\nexit 3\n";
+    processes::without_forks(|| write_script(&program, lines)).unwrap();
+    world.settings.powershell = vec!["/no/such/powershell".into(), program];
+    let properties = json!({
+        "runCommand": ["Get-Date", "exit 3"],
+        "environment": {"TERM": "xterm", "HOME": "/root"},
+    });
+
+    let task = Task {
+        plugin: "aws:runPowerShellScript",
+        ..world.task("s", &properties, Begun::No)
+    };
+    let ended = run(task, Shell::Power, &CancellationToken::new()).await;
+
+    let script = world.folder.join("s/_script.ps1");
+    assert_eq!(
+        ended.output,
+        format!("-f {}\n ef bb bf\nexit 3\nHOME=/\n", script.display())
+    );
+    assert_eq!((ended.status, ended.code), (Status::Failed, 3));
+    let streams = world.folder.join("awsrunPowerShellScript/s");
+    assert!(streams.join("stdout").exists());
+}
+
+#[tokio::test]
+async fn powershell_that_is_not_there_is_told() {
+    let mut world = World::new();
+    world.settings.powershell = vec!["/no/such/pwsh".into()];
+    let properties = json!({"runCommand": ["Get-Date"]});
+
+    let task = world.task("s", &properties, Begun::No);
+    let ended = run(task, Shell::Power, &CancellationToken::new()).await;
+
+    assert_eq!((ended.status, ended.code), (Status::Failed, 127));
+    assert!(
+        ended.error_output.contains("/no/such/pwsh"),
+        "{}",
+        ended.error_output
+    );
 }
 
 #[tokio::test]
