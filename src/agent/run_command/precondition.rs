@@ -204,6 +204,17 @@ mod tests {
                 "\"StringEquals\": operator's arguments can't contain SSM parameters",
             ),
             (
+                vec![("{{ ssm-secure:x }}", "{{ ssm-secure:x }}"), ("b", "b")],
+                "\"StringEquals\": operator's arguments can't contain secure SSM parameters",
+            ),
+            (
+                vec![
+                    ("platformType", "platformType"),
+                    ("platformType", "platformType"),
+                ],
+                "\"StringEquals\": [platformType platformType]",
+            ),
+            (
                 vec![("platformType", "platformType"), ("{{ p }}", "Linux")],
                 "\"StringEquals\": the second argument for the platformType variable can't contain document parameters",
             ),
@@ -224,6 +235,52 @@ mod tests {
             text.contains("unrecognized operator: \"StringLike\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn all_operators_have_to_hold_and_each_is_objected_to() {
+        let mut two = equals(&[("a", "a"), ("b", "b")]);
+        two.insert("StringLike".to_owned(), Vec::new());
+        let Verdict::Fail(text) = judge(SHELL, "s", &two, true) else {
+            panic!("neither is understood");
+        };
+        for objection in [
+            "at least one of operator's arguments must contain a valid document parameter, ",
+            "unrecognized operator: \"StringLike\"",
+        ] {
+            assert!(text.contains(objection), "{text}");
+        }
+        // What does not hold comes first: the step is not for this host.
+        let mut two = equals(&[("platformType", "platformType"), ("Windows", "Windows")]);
+        two.insert("StringLike".to_owned(), Vec::new());
+        let Verdict::Skip(text) = judge(SHELL, "s", &two, true) else {
+            panic!("it is for Windows");
+        };
+        assert!(
+            text.contains("[platformType, Windows], unrecognized operator"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn unknown_plugin_fails_only_where_its_step_is_wanted() {
+        let windows = equals(&[("platformType", "platformType"), ("Windows", "Windows")]);
+
+        let verdict = judge("aws:novelty", "s", &windows, true);
+
+        let text = "Step execution skipped due to unsupported plugin: aws:novelty. Step name: s";
+        assert_eq!(verdict, Verdict::Skip(text.into()));
+    }
+
+    #[test]
+    fn domains_are_not_silently_left_alone() {
+        let none = BTreeMap::new();
+        for schema in [true, false] {
+            assert_eq!(judge("aws:domainJoin", "s", &none, schema), Verdict::Run);
+        }
+        let windows = equals(&[("platformType", "platformType"), ("Windows", "Windows")]);
+        let verdict = judge("aws:domainJoin", "s", &windows, true);
+        assert!(matches!(verdict, Verdict::Skip(_)));
     }
 
     #[test]

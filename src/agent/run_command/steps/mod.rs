@@ -1,5 +1,6 @@
 //! The plugins, one file each.
 
+mod cloud_watch;
 mod docker;
 mod download;
 mod fleet;
@@ -37,8 +38,14 @@ const RUN_DOCKER_ACTION: &str = "aws:runDockerAction";
 const CONFIGURE_DOCKER: &str = "aws:configureDocker";
 /// Updates the agent.
 const UPDATE_AGENT: &str = "aws:updateSsmAgent";
-/// Plugins that run here, but for scripts.
-const BUILT: [&str; 6] = [
+/// Sends measurements to CloudWatch, on Windows.
+const CLOUD_WATCH: &str = "aws:cloudWatch";
+/// Joins a domain.
+const DOMAIN_JOIN: &str = "aws:domainJoin";
+/// Plugins that run here, but for scripts, and those that say why they do not.
+const BUILT: [&str; 8] = [
+    CLOUD_WATCH,
+    DOMAIN_JOIN,
     DOWNLOAD_CONTENT,
     RUN_DOCUMENT,
     CONFIGURE_PACKAGE,
@@ -47,14 +54,17 @@ const BUILT: [&str; 6] = [
     UPDATE_AGENT,
 ];
 
-/// Plugins that the reference knows and that do not run on Linux, and one that does not run here.
-const ELSEWHERE: [&str; 5] = [
-    "aws:domainJoin",
+/// Plugins that the reference knows and that do not run on Linux.
+const ELSEWHERE: [&str; 4] = [
     "aws:updateAgent",
     "aws:applications",
     "aws:psModule",
     "aws:configureDaemon",
 ];
+
+/// What a step is told that wants the host to join a domain. The reference does it on Linux, so that who
+/// sent the document counts on it.
+const NO_DOMAIN: &str = "This agent does not join domains. Nothing was changed. To join one, run the programs of the distribution for it in a step of aws:runShellScript.";
 
 /// Whether there is such a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +109,8 @@ pub(super) struct Task<'a> {
     pub(super) id: &'a str,
     /// Its inputs: an object.
     pub(super) properties: &'a Value,
+    /// Its settings, which stand beside the inputs.
+    pub(super) plugin_settings: &'a Value,
     /// Whether an agent began with it in this boot of the host, or in an earlier one.
     pub(super) begun: Begun,
 }
@@ -251,6 +263,8 @@ impl Ended {
 /// Runs a step to its end; `cancel` ends it early.
 pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
     match task.plugin {
+        CLOUD_WATCH => cloud_watch::run(&task),
+        DOMAIN_JOIN => Ended::failed(NO_DOMAIN),
         CONFIGURE_DOCKER => docker::configure(task, cancel).await,
         CONFIGURE_PACKAGE => package::run(task, cancel).await,
         DOWNLOAD_CONTENT => download::run(task, cancel).await,

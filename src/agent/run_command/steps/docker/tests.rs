@@ -53,6 +53,7 @@ impl World {
             plugin,
             id: "step",
             properties,
+            plugin_settings: &Value::Null,
             begun: Begun::No,
         }
     }

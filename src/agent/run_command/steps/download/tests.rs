@@ -68,6 +68,7 @@ impl World {
             plugin,
             id: "load",
             properties,
+            plugin_settings: &Value::Null,
             begun,
         }
     }

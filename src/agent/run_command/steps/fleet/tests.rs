@@ -45,6 +45,7 @@ impl World {
             plugin,
             id,
             properties: &properties,
+            plugin_settings: &Value::Null,
             begun: Begun::No,
         };
         run(task, &CancellationToken::new()).await
@@ -125,6 +126,7 @@ async fn cancelled_step_gathers_nothing() {
         plugin: INVENTORY,
         id: "gather",
         properties: &properties,
+        plugin_settings: &Value::Null,
         begun: Begun::No,
     };
 

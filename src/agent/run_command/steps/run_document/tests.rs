@@ -66,6 +66,7 @@ impl World {
             plugin: "aws:runDocument",
             id: "outer",
             properties,
+            plugin_settings: &Value::Null,
             begun,
         }
     }

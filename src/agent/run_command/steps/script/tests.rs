@@ -56,6 +56,7 @@ impl World {
             plugin: SHELL,
             id,
             properties,
+            plugin_settings: &Value::Null,
             begun,
         }
     }

@@ -141,6 +141,7 @@ impl World {
             plugin: PLUGIN,
             id: "step",
             properties,
+            plugin_settings: &Value::Null,
             begun,
         }
     }
