@@ -222,6 +222,15 @@ impl Done {
         }
     }
 
+    /// A step that somebody cancelled.
+    pub(super) fn cancelled() -> Self {
+        Self {
+            status: Status::Cancelled,
+            code: 1,
+            ..Self::failed(String::new())
+        }
+    }
+
     /// A step that could not run at all.
     pub(super) fn failed(error: String) -> Self {
         Self {

@@ -32,6 +32,7 @@ mod settings;
 mod state;
 mod steps;
 mod validators;
+mod worker;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -20,8 +21,12 @@ use super::report::{after_step, at_end, conclude};
 use super::settings::{FolderCleanUp, OutputCleanUp, Settings};
 use super::state::{DocumentResult, DocumentState, StepState};
 use super::steps::{Begun, Streams};
+use super::worker::{PATIENCE, Told, Worker};
 use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::CommandId;
+
+/// Why a step has failed that a worker of the reference may have run.
+const NOT_TOLD: &str = "the agent before this one had begun the command, and how this step ended is not known; it is not run again";
 
 /// What follows once a document has run as far as it can.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +59,11 @@ impl Runner {
         cancel: CancellationToken,
     ) -> Outcome {
         info!(%command, document = state.document_information.document_name, "command runs");
+        let information = &state.document_information;
+        // No step begins here without it.
+        if information.run_count > 0 && information.boot_id.is_empty() {
+            self.take_over(&command, &mut state, &cancel).await;
+        }
         let count = state.instance_plugins_information.len();
         for index in 0..count {
             let status = &state.instance_plugins_information[index].result.status;
@@ -91,6 +101,42 @@ impl Runner {
             }
         }
         self.end(&command, state).await
+    }
+
+    /// Takes a command over that the reference began. Its worker is waited for, and what it told of steps
+    /// holds; a step of which it told nothing may have run, and is not run again. As in the reference, failed
+    /// steps are told again.
+    async fn take_over(
+        &self,
+        command: &CommandId,
+        state: &mut DocumentState,
+        cancel: &CancellationToken,
+    ) {
+        let steps = state.instance_plugins_information.iter();
+        let failed = steps.filter(|step| step.result.status == Status::Failed);
+        let mut changed: Vec<String> = failed.map(|step| step.id.clone()).collect();
+        let (settings, named) = (Arc::clone(&self.settings), command.clone());
+        let left = blocking(move || Ok(Worker::left(&settings, &named))).await;
+        let worker = left.unwrap_or_default();
+        if let Some(worker) = &worker {
+            info!(%command, "the command has a worker of another agent");
+            let is_cancelled = tokio::select! {
+                _ = timeout(PATIENCE, worker.ended()) => false,
+                () = cancel.cancelled() => {
+                    worker.kill().await;
+                    true
+                }
+            };
+            changed.extend(note_told(state, worker.told(), is_cancelled));
+        }
+        state.document_information.boot_id.clone_from(&self.boot_id);
+        match self.save(command, state).await {
+            Ok(()) => worker.iter().for_each(Worker::forget),
+            Err(error) => {
+                warn!(%command, %error, "cannot note what another agent did of a command")
+            }
+        }
+        self.tell_steps(state, &changed).await;
     }
 
     /// Ends a document for which the host did not start anew: the step that asked for it has failed, those
@@ -302,6 +348,29 @@ impl Runner {
         let (journal, command, state) = (self.journal.clone(), command.clone(), state.clone());
         blocking(move || journal.save(&command, &state)).await
     }
+}
+
+/// Notes what a worker told of steps that are not over; returns which those are.
+fn note_told(state: &mut DocumentState, mut told: Told, is_cancelled: bool) -> Vec<String> {
+    let mut changed = Vec::new();
+    for step in &mut state.instance_plugins_information {
+        if !is_due(&step.result.status) {
+            continue;
+        }
+        changed.push(step.id.clone());
+        let result = told.results.remove(&step.id);
+        match result.filter(|result| !is_due(&result.status)) {
+            Some(result) if asks_for_reboot(&result.status) => {
+                // What follows it has not begun.
+                step.result = result;
+                break;
+            }
+            Some(result) => step.result = result,
+            None if is_cancelled => Done::cancelled().note(step),
+            None => Done::failed(NOT_TOLD.to_owned()).note(step),
+        }
+    }
+    changed
 }
 
 /// Runs what blocks on a thread for that.

@@ -368,13 +368,13 @@ fn text_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
     /// A state as the reference writes it.
-    const REFERENCE: &str = r#"{"DocumentInformation":{"DocumentID":"c-1","CommandID":"c-1","AssociationID":"","InstanceID":"mi-1",
+    pub(in super::super) const REFERENCE: &str = r#"{"DocumentInformation":{"DocumentID":"c-1","CommandID":"c-1","AssociationID":"","InstanceID":"mi-1",
         "MessageID":"aws.ssm.c-1.mi-1","RunID":"2024-10-15T21-22-05.123Z","CreatedDate":"56000-01-01T00:00:00.000Z",
         "DocumentName":"AWS-RunShellScript","DocumentVersion":"","DocumentStatus":"InProgress","RunCount":1,
         "ProcInfo":{"Pid":77,"StartTime":"2024-10-15T21:22:05Z"},"ClientId":"","RunAsUser":"","SessionOwner":""},

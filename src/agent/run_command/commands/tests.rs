@@ -2,6 +2,7 @@ mod agent;
 mod cancelling;
 mod giving_up;
 mod reboot;
+mod takeover;
 mod traces;
 mod ways;
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub(super) use self::processes::remove_empty_groups;
+pub(super) use self::processes::{kill_with_variable, remove_empty_groups};
 use self::script::Shell;
 use super::Services;
 use super::runner::blocking;

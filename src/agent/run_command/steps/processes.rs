@@ -169,8 +169,13 @@ fn group_name(command: &CommandId, mark: &str) -> String {
 
 /// Ends whatever carries the step's mark.
 pub(super) async fn kill_marked(mark: &str) {
+    kill_with_variable(&format!("{MARKER}={mark}")).await;
+}
+
+/// Ends whatever has the variable, `name=value`, in its environment.
+pub(in super::super) async fn kill_with_variable(variable: &str) {
     for _ in 0..ROUNDS {
-        let variable = format!("{MARKER}={mark}");
+        let variable = variable.to_owned();
         let killed = tokio::task::spawn_blocking(move || kill_once(&variable)).await;
         if killed.unwrap_or_default() == 0 {
             return;
