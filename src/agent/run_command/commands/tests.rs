@@ -1,5 +1,6 @@
 mod agent;
 mod cancelling;
+mod dying;
 mod giving_up;
 mod reboot;
 mod takeover;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use self::agent::{Agent, id, left, new_settings, script, steps};
 use crate::agent::run_command::Settings;
+use crate::agent::run_command::steps::CRASH;
 use crate::protocol::wire::MessageType;
 use crate::protocol::wire::command::Status;
 use crate::protocol::wire::job::{JobAnswer, SEND_TOPIC};
@@ -494,44 +496,52 @@ async fn command_that_ends_its_agent_each_time_is_given_up() {
     );
 }
 
-/// Wherever the agent dies, the script runs once and one final reply, with one id, tells of it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn agent_that_dies_at_any_moment_leaves_one_run_and_one_final_reply() {
-    let mut moments = tokio::task::JoinSet::new();
-    for step in 0..40 {
-        moments.spawn(die_after(Duration::from_micros(step * 1500)));
-    }
-    while let Some(moment) = moments.join_next().await {
-        moment.unwrap();
-    }
+#[tokio::test]
+async fn plugin_that_panics_fails_its_step_alone() {
+    let (_folder, settings) = new_settings();
+    let mut agent = Agent::start(settings);
+    let command = id();
+    let document = json!({"schemaVersion": "2.2", "mainSteps": [
+        {"action": CRASH, "name": "one", "inputs": {}},
+        {"action": "aws:runShellScript", "name": "two", "inputs": {"runCommand": ["echo two"]}},
+    ]});
+
+    agent.send(&command, document, json!({})).await;
+    agent.reply().await;
+    let (_, _, one) = agent.reply().await;
+    let (_, _, two) = agent.reply().await;
+    let last = agent.ended(&command).await;
+
+    let one = &one.runtime_status.unwrap()["one"];
+    assert_eq!((&one.status, one.code), (&Status::Failed, 1));
+    assert!(
+        one.output
+            .contains("Plugin crashed with message on purpose!"),
+        "{}",
+        one.output
+    );
+    assert_eq!(two.runtime_status.unwrap()["two"].standard_output, "two\n");
+    assert_eq!(last.document_status, Status::Failed);
 }
 
-async fn die_after(delay: Duration) {
+#[tokio::test]
+async fn agent_in_a_container_takes_no_commands() {
     let (folder, settings) = new_settings();
-    let agent = Agent::start(settings);
-    let command = id();
-    let proof = folder.path().join("proof");
-    let line = format!("echo x >> {}; sleep 0.01", proof.display());
-    agent.send_lines(&command, &[&line]).await;
-    tokio::time::sleep(delay).await;
-    let settings = agent.kill().await;
+    let places = folder.path().join("localcommands");
+    std::fs::create_dir(&places).unwrap();
+    std::fs::write(places.join("one"), script(&["true"]).to_string()).unwrap();
+    let mut agent = Agent::start(Settings {
+        in_container: true,
+        ..settings
+    });
 
-    let mut agent = Agent::start(settings);
-    agent.acknowledges = false;
-    // A gateway without an answer offers the job again; one that was taken is known then.
-    agent.send_lines(&command, &[&line]).await;
-    let first = loop {
-        let (id, _, report) = agent.reply().await;
-        if report.document_status != Status::InProgress {
-            assert_eq!(report.document_status, Status::Success, "{report:?}");
-            break id;
-        }
-    };
-    agent.acknowledges = true;
-    // It is repeated under the same id.
-    assert_eq!(agent.reply().await.0, first, "after {delay:?}");
-    agent.stop().await;
+    agent.send_lines(&id(), &["true"]).await;
+    assert_eq!(agent.answer().await, JobAnswer::ContainerNotSupported);
+    agent.local.notify_one();
+    agent.cancel_command(&id()).await;
+    assert_eq!(agent.answer().await, JobAnswer::ContainerNotSupported);
 
-    let runs = std::fs::read_to_string(&proof).unwrap();
-    assert_eq!(runs, "x\n", "after {delay:?}");
+    let settings = agent.stop().await;
+    assert!(places.join("one").exists(), "it is not ours");
+    assert!(left(&settings.directory).is_empty());
 }

@@ -62,6 +62,10 @@ const ELSEWHERE: [&str; 4] = [
     "aws:configureDaemon",
 ];
 
+/// Panics, to see what becomes of that.
+#[cfg(test)]
+pub(super) const CRASH: &str = "aws:crash";
+
 /// What a step is told that wants the host to join a domain. The reference does it on Linux, so that who
 /// sent the document counts on it.
 const NO_DOMAIN: &str = "This agent does not join domains. Nothing was changed. To join one, run the programs of the distribution for it in a step of aws:runShellScript.";
@@ -79,6 +83,10 @@ pub(super) enum Support {
 
 /// Whether `plugin` can be run.
 pub(super) fn support(plugin: &str) -> Support {
+    #[cfg(test)]
+    if plugin == CRASH {
+        return Support::Built;
+    }
     if Shell::of_plugin(plugin).is_some() || BUILT.contains(&plugin) || fleet::is_plugin(plugin) {
         Support::Built
     } else if ELSEWHERE.contains(&plugin) {
@@ -271,6 +279,8 @@ pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
         RUN_DOCKER_ACTION => docker::run_action(task, cancel).await,
         RUN_DOCUMENT => run_document::run(task, cancel).await,
         UPDATE_AGENT => update::refuse(&task),
+        #[cfg(test)]
+        CRASH => panic!("on purpose"),
         plugin if fleet::is_plugin(plugin) => fleet::run(task, cancel).await,
         plugin => match Shell::of_plugin(plugin) {
             Some(shell) => script::run(task, shell, cancel).await,

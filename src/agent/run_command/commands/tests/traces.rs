@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::agent::{Agent, id, new_settings};
-use crate::agent::run_command::{FolderCleanUp, OutputCleanUp, Settings};
-use crate::protocol::wire::job::CommandId;
+use super::agent::{Agent, id, new_settings, script, services};
+use crate::agent::run_command::{FolderCleanUp, OutputCleanUp, Services, Settings};
+use crate::aws::tests::server::{Reply, TestServer};
+use crate::protocol::wire::command::{SendCommand, Status};
+use crate::protocol::wire::job::{CommandId, SEND_TOPIC};
 
 #[tokio::test]
 async fn folders_are_deleted_as_the_configuration_says() {
@@ -50,6 +52,55 @@ async fn output_is_deleted_as_the_configuration_says() {
         let output = folder.join("awsrunShellScript/only/stdout");
         assert_eq!(output.exists(), stays, "{policy:?}");
         assert!(folder.join("only").exists(), "the script stays");
+    }
+}
+
+#[tokio::test]
+async fn output_is_deleted_once_the_bucket_has_it_and_not_before() {
+    for (status, stays) in [(200, false), (403, true)] {
+        let server = TestServer::start(move |_, seen| {
+            let region = vec![("x-amz-bucket-region", "test-1".to_owned())];
+            match seen.method.as_str() {
+                "PUT" => Reply(status, region, String::new()),
+                _ => Reply(200, region, String::new()),
+            }
+        })
+        .await;
+        let (_folder, settings) = new_settings();
+        let settings = Settings {
+            output_clean_up: OutputCleanUp::AfterUpload,
+            ..settings
+        };
+        let services = Services {
+            client: Some(server.client()),
+            ..services()
+        };
+        let mut agent = Agent::start_with(settings, services, false);
+        let command = id();
+        let send = SendCommand {
+            parameters: serde_json::Map::new(),
+            document_content: script(&["echo fine"]),
+            command_id: command.to_string(),
+            document_name: "Test".into(),
+            output_s3_key_prefix: "prefix".into(),
+            output_s3_bucket_name: "bucket".into(),
+            cloud_watch_log_group_name: String::new(),
+            cloud_watch_output_enabled: "false".into(),
+        };
+
+        agent.send_job(&command, SEND_TOPIC, send.encode()).await;
+        let report = agent.ended(&command).await;
+
+        assert_eq!(report.document_status, Status::Success);
+        let seen = server.seen();
+        let put = seen.iter().find(|seen| seen.method == "PUT").unwrap();
+        let key = format!("/prefix/{command}/mi-1/awsrunShellScript/only/stdout");
+        assert!(put.path.ends_with(&key), "{}", put.path);
+        assert_eq!(&put.body[..], b"fine\n");
+        let orchestration = agent.settings.directory.join("document/orchestration");
+        let folder = orchestration.join(command.as_str());
+        let output = folder.join("awsrunShellScript/only/stdout");
+        assert_eq!(output.exists(), stays, "{status}");
     }
 }
 
