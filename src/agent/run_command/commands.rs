@@ -173,7 +173,10 @@ impl Commands {
                     self.handle_message(route, &message).await;
                 }
                 Event::Heard(Route::Delivery, Heard::Message(None)) => {
-                    error!("commands are not polled for any more");
+                    // What polls may notice before this that the agent stops.
+                    if !cancel.is_cancelled() {
+                        error!("commands are not polled for any more");
+                    }
                     self.delivery = None;
                 }
                 Event::Heard(_, Heard::Message(None)) | Event::Stop => break,

@@ -118,7 +118,6 @@ async fn run_plugin(
             plugin: &step.name,
             id: &step.id,
             properties,
-            plugin_settings: &step.configuration.settings,
             begun,
         };
         ended.push(steps::run(task, cancel).await);

@@ -133,7 +133,7 @@ impl Runner {
         match self.save(command, state).await {
             Ok(()) => worker.iter().for_each(Worker::forget),
             Err(error) => {
-                warn!(%command, %error, "cannot note what another agent did of a command")
+                warn!(%command, %error, "cannot note what another agent did of a command");
             }
         }
         self.tell_steps(state, &changed).await;

@@ -1,6 +1,5 @@
 //! The plugins, one file each.
 
-mod cloud_watch;
 mod docker;
 mod download;
 mod fleet;
@@ -70,6 +69,9 @@ pub(super) const CRASH: &str = "aws:crash";
 /// sent the document counts on it.
 const NO_DOMAIN: &str = "This agent does not join domains. Nothing was changed. To join one, run the programs of the distribution for it in a step of aws:runShellScript.";
 
+/// What a step of CloudWatch is told: the reference's words on Linux.
+const NO_CLOUD_WATCH: &str = "Plugin aws:cloudWatch is not registered by agent";
+
 /// Whether there is such a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Support {
@@ -117,8 +119,6 @@ pub(super) struct Task<'a> {
     pub(super) id: &'a str,
     /// Its inputs: an object.
     pub(super) properties: &'a Value,
-    /// Its settings, which stand beside the inputs.
-    pub(super) plugin_settings: &'a Value,
     /// Whether an agent began with it in this boot of the host, or in an earlier one.
     pub(super) begun: Begun,
 }
@@ -271,7 +271,7 @@ impl Ended {
 /// Runs a step to its end; `cancel` ends it early.
 pub(super) async fn run(task: Task<'_>, cancel: &CancellationToken) -> Ended {
     match task.plugin {
-        CLOUD_WATCH => cloud_watch::run(&task),
+        CLOUD_WATCH => Ended::failed(NO_CLOUD_WATCH),
         DOMAIN_JOIN => Ended::failed(NO_DOMAIN),
         CONFIGURE_DOCKER => docker::configure(task, cancel).await,
         CONFIGURE_PACKAGE => package::run(task, cancel).await,

@@ -376,6 +376,15 @@ fn begin(
     }
     let argv = processes::without_forks(|| work.prepare(task.settings, inputs, folder))
         .map_err(|error| format!("failed to create script file. {error}"))?;
+    if let (Work::Script(Shell::Power), Some(program)) = (work, argv.first())
+        && !program.exists()
+    {
+        // The reference's words.
+        let program = program.display();
+        return Err(format!(
+            "failed to run commands: fork/exec {program}: no such file or directory"
+        ));
+    }
     let stream =
         |path| append(path).map_err(|error| format!("failed to create output file. {error}"));
     let output = stream(files.streams.output())?;

@@ -96,7 +96,15 @@ pub(super) fn script(properties: &Value, platform: &str) -> Result<(Vec<String>,
         (Distribution::Ubuntu, _) => {
             return Err("Ubuntu platform is not currently supported".to_owned());
         }
-        (Distribution::Other, _) => return Err(format!("Unsupported Linux variant: {lower}")),
+        (Distribution::Other, _) => {
+            // The reference's word.
+            let variant = if lower.contains("debian") {
+                "debian"
+            } else {
+                &lower
+            };
+            return Err(format!("Unsupported Linux variant: {variant}"));
+        }
     };
     let mut script: Vec<String> = lines.iter().flat_map(shell_lines).collect();
     let last = if installs {
@@ -180,7 +188,7 @@ mod tests {
             (
                 "Install",
                 "Debian GNU/Linux",
-                "Unsupported Linux variant: debian gnu/linux",
+                "Unsupported Linux variant: debian",
             ),
             (
                 "Repair",

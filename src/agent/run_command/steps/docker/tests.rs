@@ -53,7 +53,6 @@ impl World {
             plugin,
             id: "step",
             properties,
-            plugin_settings: &Value::Null,
             begun: Begun::No,
         }
     }

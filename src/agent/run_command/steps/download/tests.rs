@@ -68,7 +68,6 @@ impl World {
             plugin,
             id: "load",
             properties,
-            plugin_settings: &Value::Null,
             begun,
         }
     }

@@ -45,7 +45,6 @@ impl World {
             plugin,
             id,
             properties: &properties,
-            plugin_settings: &Value::Null,
             begun: Begun::No,
         };
         run(task, &CancellationToken::new()).await
@@ -126,7 +125,6 @@ async fn cancelled_step_gathers_nothing() {
         plugin: INVENTORY,
         id: "gather",
         properties: &properties,
-        plugin_settings: &Value::Null,
         begun: Begun::No,
     };
 

@@ -46,7 +46,7 @@ impl Inputs {
             _ => return Err("invalid input: Document type specified in invalid".into()),
         };
         if path.is_empty() {
-            return Err("invalid input: documentPath must name a document".into());
+            return Err("invalid input: Document Path must be provided".into());
         }
         let parameters = parameters(member(members, "documentParameters"))?;
         Ok(Self {
@@ -148,7 +148,7 @@ mod tests {
             ),
             (
                 json!({"documentType": "LocalPath"}),
-                "invalid input: documentPath must name a document",
+                "invalid input: Document Path must be provided",
             ),
         ] {
             assert_eq!(Inputs::read(&inputs).unwrap_err(), text);

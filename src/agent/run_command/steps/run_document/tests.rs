@@ -66,7 +66,6 @@ impl World {
             plugin: "aws:runDocument",
             id: "outer",
             properties,
-            plugin_settings: &Value::Null,
             begun,
         }
     }

@@ -56,7 +56,6 @@ impl World {
             plugin: SHELL,
             id,
             properties,
-            plugin_settings: &Value::Null,
             begun,
         }
     }
@@ -253,11 +252,10 @@ async fn powershell_that_is_not_there_is_told() {
     let task = world.task("s", &properties, Begun::No);
     let ended = run(task, Shell::Power, &CancellationToken::new()).await;
 
-    assert_eq!((ended.status, ended.code), (Status::Failed, 127));
-    assert!(
-        ended.error_output.contains("/no/such/pwsh"),
-        "{}",
-        ended.error_output
+    assert_eq!((ended.status, ended.code), (Status::Failed, 1));
+    assert_eq!(
+        ended.error_output,
+        "failed to run commands: fork/exec /no/such/pwsh: no such file or directory"
     );
 }
 

@@ -141,7 +141,6 @@ impl World {
             plugin: PLUGIN,
             id: "step",
             properties,
-            plugin_settings: &Value::Null,
             begun,
         }
     }
