@@ -77,3 +77,62 @@ impl AgentGates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_clients_switch_multiplexing_and_its_keep_alive() {
+        for (version, mux, mux_keep_alive_off) in [
+            ("", false, false),
+            ("x", false, false),
+            ("1.1.x", false, false),
+            ("1.1.54.0", false, false),
+            ("1.1.69", false, false),
+            ("1.1.69.9", false, false),
+            ("1.1.70", true, false),
+            ("1.1.70.0", true, false),
+            // The development build.
+            ("1.2.0.0", true, false),
+            ("1.2.331", true, false),
+            ("1.2.331.0", true, false),
+            ("1.2.331.0.1", true, true),
+            ("1.2.331.1", true, true),
+            ("2", true, true),
+            (CLIENT_WIRE_VERSION, true, true),
+        ] {
+            let expected = ClientGates {
+                mux,
+                mux_keep_alive_off,
+            };
+            assert_eq!(ClientGates::of(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn versions_of_agents_switch_only_if_they_have_four_parts() {
+        for (version, terminate_flag, mux, mux_keep_alive_off) in [
+            ("", false, false, false),
+            ("x", false, false, false),
+            ("3.3.1.x", false, false, false),
+            ("3.3.1", false, false, false),
+            ("3.3.1.0.0", false, false, false),
+            ("2.3.722.0", false, false, false),
+            ("2.3.722.1", true, false, false),
+            ("3.0.196.0", true, false, false),
+            ("3.0.196.1", true, true, false),
+            ("3.1.1511.0", true, true, false),
+            ("3.1.1511.1", true, true, true),
+            ("3.1.1512.0", true, true, true),
+            (AGENT_WIRE_VERSION, true, true, true),
+        ] {
+            let expected = AgentGates {
+                terminate_flag,
+                mux,
+                mux_keep_alive_off,
+            };
+            assert_eq!(AgentGates::of(version), expected, "{version}");
+        }
+    }
+}
