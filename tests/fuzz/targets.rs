@@ -263,7 +263,7 @@ fn smux_session(data: &[u8]) {
         }
         if !session.has_room() {
             now += Duration::from_secs(3600);
-            session.handle_timeout(now).expect("there is no keep-alive");
+            session.handle_timeout(now);
             note_events(&mut session, &mut open);
         }
         while let Some(answer) = session.poll_transmit(32 << 10) {
@@ -382,7 +382,7 @@ fn play(session: &mut Session, open: &mut BTreeSet<StreamId>, now: Instant) {
         while let Some(mut piece) = session.read(*id, now) {
             match piece.first() {
                 Some(b'r') => {
-                    session.reset(*id, now);
+                    session.reset(*id);
                     return false;
                 }
                 Some(b'f') => session.finish(*id),

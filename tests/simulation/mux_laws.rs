@@ -196,5 +196,6 @@ const EMPTY: Held = Held {
     unread: 0,
     queued: 0,
     streams: 0,
+    turns: 0,
     farewells: 0,
 };

@@ -228,7 +228,7 @@ impl MuxPeer {
             };
             if is_reset {
                 stream.has_reset = true;
-                self.session.reset(*id, now);
+                self.session.reset(*id);
                 continue;
             }
             self.write(*id, stream);
@@ -300,7 +300,7 @@ impl Peer for MuxPeer {
             self.channel.handle_timeout(now);
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
-            self.session.handle_timeout(now).expect("no keep-alive");
+            self.session.handle_timeout(now);
             let still_due = self.session.poll_timeout().is_some_and(|at| at <= now);
             assert!(!still_due, "a timeout that was handled is due again");
         }
@@ -362,6 +362,7 @@ impl Peer for MuxPeer {
             "{held:?}"
         );
         assert!(held.streams <= max_streams, "{held:?}");
+        assert!(held.turns <= held.streams, "{held:?}");
     }
 
     fn features(&self) -> String {

@@ -14,7 +14,7 @@ use super::listener::Listener;
 use super::raw::ended;
 use super::{PortEnd, PortError, complain, say};
 use crate::client::io::Io;
-use crate::protocol::mux::{self, KeepAlive, MuxError, Role};
+use crate::protocol::mux::{self, KeepAlive, Role};
 use crate::protocol::wire::features::LARGE_PAYLOAD;
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::version::AgentGates;
@@ -98,7 +98,7 @@ impl<'a> Multiplexed<'a> {
             if let Some(end) = self.handle_wake(wake)? {
                 return Ok(end);
             }
-            self.settle()?;
+            self.settle();
             self.tell().await;
         }
     }
@@ -194,15 +194,15 @@ impl<'a> Multiplexed<'a> {
     }
 
     /// Moves everything that can be moved.
-    fn settle(&mut self) -> Result<(), MuxError> {
-        self.streams.serve_woken()?;
+    fn settle(&mut self) {
+        self.streams.serve_woken();
         loop {
             while let Some(change) = self.streams.poll_change() {
                 self.follow(&change);
             }
             // What was sent may have made room for more.
             if !self.transmit() {
-                return Ok(());
+                return;
             }
         }
     }

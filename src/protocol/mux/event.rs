@@ -53,9 +53,6 @@ pub enum MuxError {
     /// The byte stream cannot be followed any further.
     #[error("malformed smux frame: {0}")]
     Malformed(#[from] DecodeError),
-    /// The peer has sent nothing, not even a NOP.
-    #[error("nothing came from the peer for {0:?}")]
-    Silent(Duration),
 }
 
 /// Why no stream was opened.

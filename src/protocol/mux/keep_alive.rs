@@ -1,83 +1,58 @@
-//! When to send a NOP, and when the peer is gone.
+//! When to send a NOP.
+//!
+//! NOPs are for a peer that gives up whoever is silent. Silence of the peer itself is no reason for
+//! either role to end a session, because it says nothing about the peer:
+//!
+//! - The plugin's development build names a version at which it would send NOPs, and sends none.
+//! - A client is not told when the agent's connection to the gateway is cut, nor an agent at once when
+//!   the client's is. What was sent during a cut comes after it, as late as it may be.
+//!
+//! Whether somebody is there is known below, where each data channel has liveness of its own, and by
+//! the gateway, which ends a session whose other end does not come back.
 
 use std::time::{Duration, Instant};
 
 use super::settings::KeepAlive;
 
-/// The clocks of the keep-alive.
+/// The clock of the keep-alive.
 #[derive(Debug)]
 pub(super) enum Pulse {
     /// There is none.
     Off,
-    /// NOP frames go out and something is expected to come.
+    /// NOP frames go out.
     On {
         interval: Duration,
-        timeout: Duration,
-        /// When the next NOP falls due.
+        /// When the next one falls due.
         next: Instant,
-        /// When anything came last, or when it could not because there was no room.
-        heard: Instant,
     },
-}
-
-/// What became due.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    Nothing,
-    Nop,
-    /// The peer was silent for this long.
-    Silent(Duration),
 }
 
 impl Pulse {
     pub(super) fn new(keep_alive: KeepAlive, now: Instant) -> Self {
         match keep_alive {
             KeepAlive::Off => Self::Off,
-            KeepAlive::On { interval, timeout } => Self::On {
+            KeepAlive::On { interval } => Self::On {
                 interval,
-                timeout,
                 next: now + interval,
-                heard: now,
             },
-        }
-    }
-
-    /// Something came from the peer, or nothing could because there was no room for it.
-    pub(super) fn hear(&mut self, now: Instant) {
-        if let Self::On { heard, .. } = self {
-            *heard = now;
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Off => None,
-            Self::On {
-                timeout,
-                next,
-                heard,
-                ..
-            } => Some((*next).min(*heard + *timeout)),
+            Self::On { next, .. } => Some(*next),
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Due {
-        let Self::On {
-            interval,
-            timeout,
-            next,
-            heard,
-        } = self
-        else {
-            return Due::Nothing;
-        };
-        if *heard + *timeout <= now {
-            return Due::Silent(now.duration_since(*heard));
+    /// Whether a NOP is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+        match self {
+            Self::On { interval, next } if *next <= now => {
+                *next = now + *interval;
+                true
+            }
+            Self::Off | Self::On { .. } => false,
         }
-        if *next > now {
-            return Due::Nothing;
-        }
-        *next = now + *interval;
-        Due::Nop
     }
 }

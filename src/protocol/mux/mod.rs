@@ -18,7 +18,7 @@
 //! | `stream` | one stream: what is owed to it and by it |
 //! | `queue` | bytes that wait to be read or sent |
 //! | `outbox` | the outgoing byte stream: whose turn it is, where a frame was cut |
-//! | `keep_alive` | when to send a NOP, when the peer is gone |
+//! | `keep_alive` | when to send a NOP |
 //! | `stall` | which stream stops the others |
 
 mod decoder;

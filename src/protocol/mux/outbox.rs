@@ -37,6 +37,11 @@ impl Outbox {
         self.queued
     }
 
+    /// Streams in the line of those to be sent from.
+    pub(super) fn turns(&self) -> usize {
+        self.turns.len()
+    }
+
     /// Frames that say good-bye.
     pub(super) fn farewells(&self) -> usize {
         self.farewells.len()
@@ -66,9 +71,13 @@ impl Outbox {
         }
     }
 
-    /// A stream is gone with what it had to send.
-    pub(super) fn forget(&mut self, stream: &Stream) {
+    /// A stream is gone with what it had to send, and with its place in the line: while nothing is
+    /// handed out, streams that come and go must leave nothing behind.
+    pub(super) fn forget(&mut self, id: StreamId, stream: &Stream) {
         self.queued -= stream.sending.len();
+        if stream.has_turn {
+            self.turns.retain(|&waiting| waiting != id);
+        }
     }
 
     /// The next up to `max` bytes of the byte stream. `sent` is told of every stream that had its
@@ -90,7 +99,8 @@ impl Outbox {
             let Some(id) = self.turns.pop_front() else {
                 break;
             };
-            let Some(stream) = streams.get_mut(&id).filter(|stream| stream.has_turn) else {
+            // Every stream in the line is there: `forget` takes out those that are gone.
+            let Some(stream) = streams.get_mut(&id) else {
                 continue;
             };
             if max >= LARGE && !stream.sending.is_empty() && room(&out, max) < SCRAP {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::decoder::Decoder;
 use super::event::{Event, MuxError, OpenError, ResetReason};
 use super::frame::MAX_PAYLOAD;
-use super::keep_alive::{Due, Pulse};
+use super::keep_alive::Pulse;
 use super::outbox::Outbox;
 use super::settings::{Role, Settings};
 use super::stall::Stall;
@@ -31,6 +31,8 @@ pub struct Held {
     pub queued: usize,
     /// Streams open in either direction.
     pub streams: usize,
+    /// Streams in the line of those to be sent from, at most all of them.
+    pub turns: usize,
     /// Unsent FIN frames of streams that are gone.
     pub farewells: usize,
 }
@@ -81,7 +83,6 @@ impl Session {
     /// # Errors
     /// [`MuxError::Malformed`]: the byte stream cannot be followed any further; end the session.
     pub fn handle_bytes(&mut self, mut bytes: Bytes, now: Instant) -> Result<(), MuxError> {
-        self.pulse.hear(now);
         let whole = bytes.len();
         while let Some(item) = self.decoder.next(&mut bytes)? {
             self.accept(item, whole, now);
@@ -157,8 +158,8 @@ impl Session {
     }
 
     /// Gives the stream up with all that was not sent and not read. No event follows.
-    pub fn reset(&mut self, id: StreamId, now: Instant) {
-        let Some(stream) = self.remove(id, now) else {
+    pub fn reset(&mut self, id: StreamId) {
+        let Some(stream) = self.remove(id) else {
             return;
         };
         if stream.owes_syn {
@@ -182,7 +183,7 @@ impl Session {
         if is_at_end {
             notice(&mut self.noticed, id, stream);
         }
-        self.note_room(now);
+        self.note_room();
         Some(piece)
     }
 
@@ -254,25 +255,13 @@ impl Session {
     }
 
     /// Does what `poll_timeout` asked for.
-    ///
-    /// # Errors
-    /// [`MuxError::Silent`]: the peer is gone; end the session.
-    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), MuxError> {
+    pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((id, reason)) = self.stall.victim(&self.streams, now) {
-            self.reset(id, now);
+            self.reset(id);
             self.resets.push_back((id, reason));
         }
-        if !self.has_room() {
-            // What was not taken cannot have been heard.
-            self.pulse.hear(now);
-        }
-        match self.pulse.handle_timeout(now) {
-            Due::Nothing => Ok(()),
-            Due::Nop => {
-                self.outbox.owe_nop();
-                Ok(())
-            }
-            Due::Silent(silence) => Err(MuxError::Silent(silence)),
+        if self.pulse.handle_timeout(now) {
+            self.outbox.owe_nop();
         }
     }
 
@@ -282,6 +271,7 @@ impl Session {
             unread: self.unread,
             queued: self.outbox.queued(),
             streams: self.streams.len(),
+            turns: self.outbox.turns(),
             farewells: self.outbox.farewells(),
         }
     }
@@ -306,18 +296,18 @@ impl Session {
         self.stall.start_over(now);
     }
 
-    fn remove(&mut self, id: StreamId, now: Instant) -> Option<Stream> {
+    fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
-        self.outbox.forget(&stream);
+        self.outbox.forget(id, &stream);
         self.unread -= stream.received.len();
-        self.note_room(now);
+        self.note_room();
         Some(stream)
     }
 
-    /// Ends the clocks that run while there is no room, if there is some.
-    fn note_room(&mut self, now: Instant) {
-        if !self.is_full() && self.stall.end() {
-            self.pulse.hear(now);
+    /// Ends the clock that runs while there is no room, if there is some.
+    fn note_room(&mut self) {
+        if !self.is_full() {
+            self.stall.end();
         }
     }
 }

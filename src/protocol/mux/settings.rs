@@ -14,22 +14,20 @@ pub enum Role {
 /// Whether NOP frames are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// None are sent and silence is no sign of anything; the data channel has liveness of its own.
+    /// None are sent; the data channel has liveness of its own.
     Off,
-    /// For a peer too old to live without.
+    /// For a peer too old to live without. The peer is never given up for its silence.
     On {
         /// Time between two NOP frames.
         interval: Duration,
-        /// Silence of the peer after which it is given up.
-        timeout: Duration,
     },
 }
 
 impl KeepAlive {
-    /// What xtaci/smux 1.5.15 does by default.
+    /// As often as xtaci/smux 1.5.15 does by default. It gives up a peer of which it heard nothing for
+    /// 30 s.
     pub const XTACI: Self = Self::On {
         interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(30),
     };
 }
 

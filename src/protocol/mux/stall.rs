@@ -29,9 +29,9 @@ impl Stall {
         }
     }
 
-    /// There is room; whether there was none before.
-    pub(super) fn end(&mut self) -> bool {
-        self.since.take().is_some()
+    /// There is room.
+    pub(super) fn end(&mut self) {
+        self.since = None;
     }
 
     /// There is no room.

@@ -181,7 +181,7 @@ impl<E> Stream<E> {
             return Served::Over;
         }
         if came && now.duration_since(since) > DEAF_PEER {
-            mux.reset(self.id, now);
+            mux.reset(self.id);
             return Served::Over;
         }
         Served::Alive

@@ -115,18 +115,14 @@ impl<E> Streams<E> {
     }
 
     /// Gives the streams that were woken their turn, and looks at the clock.
-    ///
-    /// # Errors
-    /// Those of [`Session::handle_timeout`]; the session is over.
-    pub fn serve_woken(&mut self) -> Result<(), MuxError> {
+    pub fn serve_woken(&mut self) {
         let is_due = self.mux.poll_timeout().is_some_and(|due| due <= now());
         if is_due {
-            self.mux.handle_timeout(now())?;
+            self.mux.handle_timeout(now());
         }
         for id in self.ready.take() {
             self.serve(id);
         }
-        Ok(())
     }
 
     /// Opens a stream for a connection that is there.
@@ -154,7 +150,7 @@ impl<E> Streams<E> {
 
     /// Wants no stream that the peer opened.
     pub fn refuse(&mut self, id: StreamId) {
-        self.mux.reset(id, now());
+        self.mux.reset(id);
     }
 
     /// What happened since the last call; what can be done without asking is done.
@@ -212,7 +208,7 @@ impl<E> Streams<E> {
             Served::Alive => {}
             Served::Over => self.close(id),
             Served::Unreachable(error) => {
-                self.mux.reset(id, now);
+                self.mux.reset(id);
                 self.streams.remove(&id);
                 self.changes.push(Change::Unreachable(id, error));
             }

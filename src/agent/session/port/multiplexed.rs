@@ -19,7 +19,7 @@ use super::super::trail::BROKE_OFF;
 use super::account::Account;
 use super::destination::{Destination, DialError};
 use super::ledger::Ledger;
-use crate::protocol::mux::{self, KeepAlive, MuxError, Role, StreamId};
+use crate::protocol::mux::{self, KeepAlive, Role, StreamId};
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::features::LARGE_PAYLOAD;
 use crate::protocol::wire::payload::Flag;
@@ -108,9 +108,7 @@ impl<'a> Multiplexed<'a> {
             if let Err(end) = self.handle(event).await {
                 break end;
             }
-            if let Err(error) = self.settle() {
-                break broken(&error);
-            }
+            self.settle();
         };
         self.close_all(&end.for_record().reason);
         let Totals {
@@ -188,7 +186,7 @@ impl<'a> Multiplexed<'a> {
             News::Input(bytes) => self
                 .streams
                 .handle_bytes(bytes)
-                .map_err(|error| broken(&error)),
+                .map_err(|error| End::Broken(in_one_line(&error))),
             News::Leave => Err(End::Left),
             News::Closed => Err(End::Closed),
             News::Lost(reason) => Err(End::Lost(reason)),
@@ -199,15 +197,15 @@ impl<'a> Multiplexed<'a> {
     }
 
     /// Moves everything that can be moved.
-    fn settle(&mut self) -> Result<(), MuxError> {
-        self.streams.serve_woken()?;
+    fn settle(&mut self) {
+        self.streams.serve_woken();
         loop {
             while let Some(change) = self.streams.poll_change() {
                 self.follow(change);
             }
             // What was sent may have made room for more.
             if !self.transmit() {
-                return Ok(());
+                return;
             }
         }
     }
@@ -281,8 +279,4 @@ impl Drop for Multiplexed<'_> {
     fn drop(&mut self) {
         self.close_all(BROKE_OFF);
     }
-}
-
-fn broken(error: &MuxError) -> End {
-    End::Broken(in_one_line(error))
 }

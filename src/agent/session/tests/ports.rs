@@ -7,5 +7,6 @@ mod multiplexed;
 mod old_client;
 mod raw;
 mod refusals;
+mod silence;
 mod targets;
 mod tunnel;

@@ -24,7 +24,7 @@ impl Session {
     pub(super) fn accept(&mut self, item: Item, whole: usize, now: Instant) {
         match item {
             Item::Syn(id) => self.accept_syn(id, now),
-            Item::Fin(id) => self.accept_fin(id, now),
+            Item::Fin(id) => self.accept_fin(id),
             Item::Data(id, piece) => self.accept_data(id, piece, whole, now),
         }
     }
@@ -52,7 +52,7 @@ impl Session {
         }
     }
 
-    fn accept_fin(&mut self, id: StreamId, now: Instant) {
+    fn accept_fin(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -63,7 +63,7 @@ impl Session {
             }
             Incoming::Finished | Incoming::Over if self.settings.half_close => {
                 let is_known = !stream.notices.opened;
-                self.remove(id, now);
+                self.remove(id);
                 if is_known {
                     self.resets.push_back((id, ResetReason::Peer));
                 }

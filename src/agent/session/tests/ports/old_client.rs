@@ -1,4 +1,4 @@
-//! A plugin from before multiplexing: one connection at a time, by raw messages.
+//! A plugin by raw messages; from before multiplexing: one connection at a time.
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::targets::{Target, closed_port, forwarding, read_exact, read_to_end, write};
 use crate::agent::session::tests::harness::{World, soon};
+use crate::protocol::mux::Session;
 use crate::protocol::wire::handshake::{HandshakeResponse, ProcessedAction, STATUS_SUCCESS};
 use crate::protocol::wire::payload::Flag;
 use crate::protocol::wire::task::TaskStatus;
@@ -85,8 +86,11 @@ async fn terminate_flag_ends_the_session() {
     assert_eq!(world.outcome().await.status, TaskStatus::Success);
 }
 
+/// The last plugin that does not multiplex, or near it.
+const BASIC: &str = "1.1.54.0";
+
 /// The wire's view of a plugin.
-struct Plugin {
+pub(super) struct Plugin {
     socket: Socket,
     next: i64,
 }
@@ -94,12 +98,17 @@ struct Plugin {
 impl Plugin {
     /// Attaches to a forwarding session and answers its handshake.
     async fn attach(world: &mut World, port: u16) -> Self {
+        Self::attach_as(BASIC, world, port).await
+    }
+
+    /// The same for a plugin that calls itself this version.
+    pub(super) async fn attach_as(version: &str, world: &mut World, port: u16) -> Self {
         world.start("alice-1", forwarding(port));
         let (_, socket) = soon(world.dialled.recv()).await.unwrap();
         let mut plugin = Self { socket, next: 0 };
         plugin.wait_for(PayloadType::HandshakeRequest).await;
         let response = HandshakeResponse {
-            client_version: "1.1.54.0".into(),
+            client_version: version.into(),
             processed_client_actions: vec![ProcessedAction {
                 action_type: "SessionType".into(),
                 action_status: STATUS_SUCCESS,
@@ -122,6 +131,25 @@ impl Plugin {
             .await;
     }
 
+    /// Sends what a mux session has to send.
+    pub(super) async fn send_from(&mut self, mux: &mut Session) {
+        while let Some(piece) = mux.poll_transmit(1024) {
+            self.send(PayloadType::Output, &piece).await;
+        }
+    }
+
+    /// The gateway tells the agent something.
+    pub(super) async fn tell(&mut self, message_type: MessageType) {
+        self.put(message_type, 0, PayloadType::None, Bytes::new())
+            .await;
+    }
+
+    /// Answers pings, and takes no notice of the rest.
+    pub(super) async fn idle(&mut self) {
+        while let Some(Ok(_)) = self.socket.next().await {}
+        panic!("the agent has closed the connection");
+    }
+
     async fn flag(&mut self, flag: Flag) {
         let payload = Payload::Flag(flag).into_bytes();
         self.send(PayloadType::Flag, &payload).await;
@@ -132,7 +160,7 @@ impl Plugin {
     }
 
     /// Reads, and acknowledges, until a payload of this type came.
-    async fn wait_for(&mut self, wanted: PayloadType) -> Bytes {
+    pub(super) async fn wait_for(&mut self, wanted: PayloadType) -> Bytes {
         loop {
             let frame = soon(self.socket.next()).await.unwrap().unwrap();
             let Frame::Binary(bytes) = frame else {

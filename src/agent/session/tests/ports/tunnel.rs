@@ -72,7 +72,7 @@ impl Tunnel {
     }
 
     pub(super) async fn reset(&mut self, id: StreamId) {
-        self.mux.reset(id, Instant::now());
+        self.mux.reset(id);
         self.flush().await;
     }
 

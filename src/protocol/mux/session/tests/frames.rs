@@ -25,7 +25,7 @@ fn id_of_a_stream_that_is_gone_opens_a_new_one() {
     let id = pair.stream();
     write(&mut pair.client, id, "old");
     pair.exchange();
-    pair.server.reset(id, pair.now);
+    pair.server.reset(id);
     events(&mut pair.server);
 
     let again = [bare(Command::Syn, id.0), psh(id.0, b"new")].concat();

@@ -113,7 +113,7 @@ fn reset_drops_what_lies_at_both_ends() {
     write(&mut pair.client, id, "unsent");
     events(&mut pair.server);
 
-    pair.client.reset(id, pair.now);
+    pair.client.reset(id);
     pair.exchange();
 
     let reset = Event::Reset {
@@ -134,7 +134,7 @@ fn reset_says_fin_twice_to_our_own_and_once_to_a_foreign_peer() {
         let mut pair = Pair::new(|settings| settings.half_close = half_close);
         let id = pair.stream();
 
-        pair.server.reset(id, pair.now);
+        pair.server.reset(id);
 
         let fin = (Command::Fin, id.0, Vec::new());
         assert_eq!(frames(&mut pair.server), vec![fin; fins]);
@@ -149,7 +149,7 @@ fn reset_after_finish_says_the_one_fin_that_is_missing() {
         pair.server.finish(id);
         pair.exchange();
 
-        pair.server.reset(id, pair.now);
+        pair.server.reset(id);
 
         let fin = (Command::Fin, id.0, Vec::new());
         assert_eq!(frames(&mut pair.server), vec![fin; fins]);
@@ -164,7 +164,7 @@ fn reset_in_the_middle_of_a_frame_completes_the_frame() {
     let head = pair.client.poll_transmit(1024).unwrap();
     pair.server.handle_bytes(head, pair.now).unwrap();
 
-    pair.client.reset(id, pair.now);
+    pair.client.reset(id);
     let other = pair.client.open(pair.now).unwrap();
     pair.exchange();
 
@@ -181,10 +181,33 @@ fn stream_that_was_reset_before_it_was_announced_is_never_heard_of() {
     let id = pair.client.open(pair.now).unwrap();
     write(&mut pair.client, id, "never mind");
 
-    pair.client.reset(id, pair.now);
+    pair.client.reset(id);
 
     assert_eq!(pair.client.poll_transmit(PAYLOAD), None);
     assert_eq!(pair.client.held(), EMPTY);
+}
+
+#[test]
+fn streams_that_come_and_go_while_nothing_is_sent_leave_nothing_behind() {
+    let mut pair = Pair::new(|settings| settings.half_close = false);
+
+    for number in 0..100 {
+        let id = StreamId(FIRST_ID + 2 * number);
+        let syn = Header::bare(Command::Syn, id.0).encode();
+        pair.server
+            .handle_bytes(Bytes::copy_from_slice(&syn), pair.now)
+            .unwrap();
+        write(&mut pair.server, id, "an answer that nobody waits for");
+        pair.server.reset(id);
+    }
+
+    assert_eq!(
+        pair.server.held(),
+        Held {
+            farewells: 100,
+            ..EMPTY
+        }
+    );
 }
 
 #[test]
@@ -192,7 +215,7 @@ fn stream_that_comes_and_goes_in_one_piece_is_never_heard_of() {
     let mut pair = Pair::new(|_| {});
     let id = pair.client.open(pair.now).unwrap();
     let opened = pair.client.poll_transmit(PAYLOAD).unwrap();
-    pair.client.reset(id, pair.now);
+    pair.client.reset(id);
     let gone = pair.client.poll_transmit(PAYLOAD).unwrap();
     let both = Bytes::from([opened, gone].concat());
 
@@ -206,12 +229,12 @@ fn stream_that_comes_and_goes_in_one_piece_is_never_heard_of() {
 fn what_is_called_with_a_stream_that_is_gone_does_nothing() {
     let mut pair = Pair::new(|_| {});
     let id = pair.stream();
-    pair.client.reset(id, pair.now);
+    pair.client.reset(id);
     frames(&mut pair.client);
 
     write(&mut pair.client, id, "dropped");
     pair.client.finish(id);
-    pair.client.reset(id, pair.now);
+    pair.client.reset(id);
 
     assert_eq!(pair.client.send_capacity(id), 0);
     assert_eq!(pair.client.unread(id), 0);
@@ -227,7 +250,7 @@ fn client_keeps_to_the_limit_of_streams() {
     pair.stream();
 
     let refused = pair.client.open(pair.now);
-    pair.client.reset(first, pair.now);
+    pair.client.reset(first);
     let opened = pair.client.open(pair.now);
 
     assert_eq!(refused, Err(OpenError::TooMany { limit: 2 }));
@@ -283,5 +306,6 @@ const EMPTY: Held = Held {
     unread: 0,
     queued: 0,
     streams: 0,
+    turns: 0,
     farewells: 0,
 };
