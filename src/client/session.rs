@@ -34,7 +34,7 @@ use crate::transport::{ChannelHandle, Connected, Incoming, KeySource, PumpEnd, P
 pub struct Settings {
     /// How long the first connection is tried for.
     pub open_for: Duration,
-    /// How long a lost connection is tried for. ResumeSession says when the session itself is over.
+    /// How long a lost connection is tried for, unless ResumeSession says that the session itself is over.
     pub reconnect_for: Duration,
     /// Interval of our pings.
     pub ping_interval: Duration,
@@ -53,8 +53,9 @@ impl Default for Settings {
         Self {
             // A person waits for it, and most troubles are over by then or will not be.
             open_for: Duration::from_secs(15),
-            // AWS ends a session after 20 minutes without input unless told otherwise.
-            reconnect_for: Duration::from_secs(20 * 60),
+            // A client does not know how long its session may be idle or last. This is the longest
+            // `maxSessionDuration`; long before it, whoever ended the session says so when asked.
+            reconnect_for: Duration::from_secs(24 * 60 * 60),
             // The official plugin pings every 5 minutes and expects no answer; a dead peer
             // should show within two missed beats.
             ping_interval: Duration::from_secs(30),
@@ -271,6 +272,7 @@ impl<A: Api> Session<A> {
             read_timeout: self.settings.read_timeout,
             ping_at_open: true,
             reconnect_for: self.settings.reconnect_for,
+            session_ends: None,
         }
     }
 

@@ -85,6 +85,8 @@ pub struct PumpSettings {
     /// Reconnecting is given up this long after the connection was lost; so is the first connection
     /// this long after the start.
     pub reconnect_for: Duration,
+    /// When the session is over in any case, if that is known; then reconnecting is given up too.
+    pub session_ends: Option<Instant>,
 }
 
 /// From the session to the pump.

@@ -205,6 +205,7 @@ fn client(agent: Socket) -> (ChannelHandle, JoinSet<()>) {
             read_timeout: Duration::from_secs(600),
             ping_at_open: false,
             reconnect_for: Duration::from_millis(1),
+            session_ends: None,
         },
         CancellationToken::new(),
     );

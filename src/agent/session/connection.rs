@@ -114,7 +114,7 @@ impl Connection {
         // The pump outlives the session's own cancellation, to drain.
         let cancel = CancellationToken::new();
         let keys = settings.keys.as_ref().map(|keys| Arc::clone(&keys.source));
-        let pump = settings.pump.clone();
+        let pump = session.pump.clone();
         let (handle, run) = pump::pump_with_keys(channel, connector, keys, pump, cancel.clone());
         Self {
             outgoing: handle.outgoing,

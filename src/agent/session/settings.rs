@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::encryption::Keys;
 use super::port::DenyList;
 use super::record::Record;
@@ -14,6 +16,7 @@ use crate::agent::host::control_group::Delegated;
 use crate::agent::host::users::Sudo;
 use crate::agent::parameter_store::ParameterStore;
 use crate::protocol::channel::{self, Window};
+use crate::protocol::wire::session_document::Preferences;
 use crate::transport::PumpSettings;
 
 /// Sessions at once; the reference's default for `Mgs.SessionWorkersLimit`.
@@ -28,8 +31,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(54);
 /// Silence after which a connection counts as dead: one ping and 60 s for its answer, as the
 /// reference agent has it.
 const READ_TIMEOUT: Duration = Duration::from_secs(114);
-/// How long a lost data channel is dialled again. The gateway ends sessions by its own timers and
-/// says so when dialled; this bounds a session whose gateway is gone.
+/// How long a lost data channel is dialled again, unless the session may be idle for longer. The gateway
+/// ends sessions by its own timers and says so when dialled; this bounds a session whose gateway is
+/// gone.
 const RECONNECT_FOR: Duration = Duration::from_secs(30 * 60);
 
 /// How sessions run.
@@ -105,6 +109,17 @@ impl ShellUser {
 }
 
 impl Settings {
+    /// Liveness of the data channel of a session that begins now and has these preferences: a session is
+    /// not given up before the gateway would end it for being idle, nor kept for longer than it may last.
+    pub(super) fn pump_of(&self, preferences: &Preferences) -> PumpSettings {
+        let idle = preferences.idle_timeout.unwrap_or_default();
+        PumpSettings {
+            reconnect_for: self.pump.reconnect_for.max(idle),
+            session_ends: preferences.max_duration.map(|most| Instant::now() + most),
+            ..self.pump
+        }
+    }
+
     /// The defaults, for a node whose login step is taken by `program`.
     pub fn new(node_id: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         Self {
@@ -134,6 +149,7 @@ impl Settings {
                 read_timeout: READ_TIMEOUT,
                 ping_at_open: false,
                 reconnect_for: RECONNECT_FOR,
+                session_ends: None,
             },
         }
     }

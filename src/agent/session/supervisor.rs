@@ -159,6 +159,7 @@ impl Supervisor {
             start,
             kms_key_id: None,
             targets: Vec::new(),
+            pump: self.context.settings.pump.clone(),
             cancel,
         };
         let run = AssertUnwindSafe((self.run)(session)).catch_unwind();

@@ -23,7 +23,7 @@ use crate::protocol::wire::TerminalSize;
 use crate::protocol::wire::control::StartSession;
 use crate::protocol::wire::session_document::SessionDocument;
 use crate::runtime::cause::in_one_line;
-use crate::transport::Connector;
+use crate::transport::{Connector, PumpSettings};
 
 /// What all sessions share.
 pub(super) struct Context {
@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) kms_key_id: Option<String>,
     /// The services that get its record, once the document was read.
     pub(super) targets: Vec<Target>,
+    /// Liveness of its data channel, as the document wants it once that was read.
+    pub(super) pump: PumpSettings,
     /// Cancelled when this session shall end, and when the agent stops.
     pub(super) cancel: CancellationToken,
 }
@@ -82,9 +84,11 @@ pub(super) async fn run<C: Connector>(mut session: Session, connector: C) -> Out
             kind,
             kms_key_id,
             targets,
+            pump,
         }) => {
             session.kms_key_id = kms_key_id;
             session.targets = targets;
+            session.pump = pump;
             kind
         }
         Err(refusal) => {
@@ -121,6 +125,7 @@ struct Checked {
     kind: Kind,
     kms_key_id: Option<String>,
     targets: Vec<Target>,
+    pump: PumpSettings,
 }
 
 /// Resolves the document, picks the kind and the KMS key that is wanted, and asks the services that
@@ -159,6 +164,7 @@ async fn check(session: &Session) -> Result<Checked, String> {
         kind,
         kms_key_id,
         targets: targets.unwrap_or_default(),
+        pump: context.settings.pump_of(&preferences),
     })
 }
 

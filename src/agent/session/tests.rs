@@ -1,6 +1,7 @@
 //! Whole sessions: supervisor, real shells, real channels over sockets in memory, our own client.
 
 mod audit;
+mod away;
 mod client;
 mod command;
 mod encryption;

@@ -70,7 +70,7 @@ impl Core {
         connector: C,
         settings: PumpSettings,
     ) -> PumpEnd {
-        let mut redial = Redial::new(connector, settings.reconnect_for, Instant::now());
+        let mut redial = Redial::new(connector, &settings, Instant::now());
         loop {
             let connected = match self.while_offline(redial.connect()).await {
                 Ok(connected) => connected,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::{ConnectError, Connected, Connector, PumpEnd};
+use super::{ConnectError, Connected, Connector, PumpEnd, PumpSettings};
 use crate::runtime::backoff::{self, Backoff};
 
 /// How long after a cut somebody is likely to sit there and wait …
@@ -19,6 +19,8 @@ const EAGER_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Redial<C> {
     connector: C,
     patience: Duration,
+    /// When nobody is there to connect to any more, if that is known.
+    end: Option<Instant>,
     backoff: Backoff,
     /// Until when the back-off is a short one, after a good connection was cut.
     eager_until: Option<Instant>,
@@ -30,10 +32,12 @@ pub(super) struct Redial<C> {
 }
 
 impl<C: Connector> Redial<C> {
-    pub(super) fn new(connector: C, patience: Duration, now: Instant) -> Self {
+    pub(super) fn new(connector: C, settings: &PumpSettings, now: Instant) -> Self {
+        let patience = settings.reconnect_for;
         Self {
             connector,
             patience,
+            end: settings.session_ends,
             backoff: Backoff::default(),
             eager_until: None,
             attempt: 0,
@@ -50,6 +54,9 @@ impl<C: Connector> Redial<C> {
             self.give_up = now + self.patience;
         } else {
             self.give_up += age;
+        }
+        if let Some(end) = self.end {
+            self.give_up = self.give_up.min(end);
         }
         self.wait_first = true;
         self.give_up

@@ -82,6 +82,7 @@ impl Client {
                 read_timeout: Duration::from_secs(600),
                 ping_at_open: false,
                 reconnect_for: Duration::from_secs(1),
+                session_ends: None,
             },
             CancellationToken::new(),
         );

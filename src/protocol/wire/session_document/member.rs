@@ -1,6 +1,8 @@
 //! Members of the JSON objects in a document, taken as the reference's decoder takes them: whatever
 //! the case of their names, and null as absent.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::DocumentError;
@@ -62,6 +64,18 @@ impl<'a> Members<'a> {
             Some(_) => None,
         };
         flag.ok_or_else(|| self.wrong(name, "true or false"))
+    }
+
+    /// A number of minutes, at most `most`, which may be the text of one. Anything else counts as absent:
+    /// it is the gateway that enforces it.
+    pub(super) fn minutes(&self, name: &str, most: u64) -> Option<Duration> {
+        let minutes = match self.get(name)? {
+            Value::String(text) => text.trim().parse().ok(),
+            Value::Number(number) => number.as_u64(),
+            _ => None,
+        };
+        let minutes = minutes.filter(|minutes| (1..=most).contains(minutes))?;
+        Some(Duration::from_secs(60 * minutes))
     }
 
     fn get(&self, name: &str) -> Option<&'a Value> {

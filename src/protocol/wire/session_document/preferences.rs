@@ -5,12 +5,21 @@
 //! | `s3BucketName`, `s3KeyPrefix`, `cloudWatchLogGroupName`, `kmsKeyId`, `runAsDefaultUser`, `shellProfile.linux` | string |
 //! | `s3EncryptionEnabled`, `cloudWatchEncryptionEnabled`, `runAsEnabled` | boolean, or the text of one |
 //! | `cloudWatchStreamingEnabled` | boolean |
+//! | `idleSessionTimeout`, `maxSessionDuration` | number of minutes, or the text of one |
 //!
-//! Null counts as absent. `idleSessionTimeout` and `maxSessionDuration` are not among them: the
-//! gateway, which sees a session from both ends, enforces these two, and agents do not look at them.
+//! Null counts as absent. The last two are the gateway's to enforce, which sees a session from both
+//! ends; to an agent they tell how long a session may outlive its connection, and no value of theirs is
+//! a reason to refuse one.
+
+use std::time::Duration;
 
 use super::member::Members;
 use super::{DocumentError, SessionDocument};
+
+/// The longest `idleSessionTimeout`, in minutes.
+const LONGEST_IDLE: u64 = 60;
+/// The longest `maxSessionDuration`, in minutes.
+const LONGEST_DURATION: u64 = 24 * 60;
 
 /// Session preferences, the `inputs` that the agent acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +42,10 @@ pub struct Preferences {
     pub run_as_enabled: bool,
     /// The user of callers whose identity names none.
     pub run_as_default_user: String,
+    /// After how long without use the gateway ends the session, if it was told.
+    pub idle_timeout: Option<Duration>,
+    /// After how long it ends the session in any case, if it does.
+    pub max_duration: Option<Duration>,
     /// Text typed into the shell at its start.
     pub shell_profile: ShellProfile,
 }
@@ -61,6 +74,8 @@ impl SessionDocument {
             kms_key_id: inputs.text("kmsKeyId")?,
             run_as_enabled: inputs.flag_or_text("runAsEnabled")?,
             run_as_default_user: inputs.text("runAsDefaultUser")?,
+            idle_timeout: inputs.minutes("idleSessionTimeout", LONGEST_IDLE),
+            max_duration: inputs.minutes("maxSessionDuration", LONGEST_DURATION),
             shell_profile: ShellProfile {
                 linux: inputs.object("shellProfile")?.text("linux")?,
             },
@@ -94,6 +109,8 @@ mod tests {
             kms_key_id: "alias/k".into(),
             run_as_enabled: true,
             run_as_default_user: "bob".into(),
+            idle_timeout: Some(Duration::from_secs(20 * 60)),
+            max_duration: Some(Duration::from_secs(60 * 60)),
             shell_profile: ShellProfile { linux: "ls".into() },
         };
         assert_eq!(preferences, Ok(expected));
@@ -109,6 +126,15 @@ mod tests {
             read(json!({"runAsEnabled": "", "s3BucketName": null, "shellProfile": null})),
             nothing
         );
+    }
+
+    #[test]
+    fn time_limits_that_make_no_sense_count_as_absent() {
+        for value in [json!("1h"), json!(0), json!("1441"), json!(true), json!("")] {
+            let inputs = json!({"idleSessionTimeout": value, "maxSessionDuration": value});
+
+            assert_eq!(read(inputs), Ok(Preferences::default()), "{value}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn settings() -> PumpSettings {
         read_timeout: Duration::from_secs(114),
         ping_at_open: false,
         reconnect_for: Duration::from_secs(600),
+        session_ends: None,
     }
 }
 
