@@ -16,12 +16,14 @@ use super::audit::AuditLog;
 use super::config::Settings;
 use super::control::{DataChannelConnector, DataChannels, Status};
 use super::keys::Kms;
+use super::networks;
 use super::services::RecordServices;
-use super::session::{self, DataChannelSource, Outcome, Roster, Supervisor};
+use super::session::{self, DataChannelSource, Networks, Outcome, Roster, Supervisor};
 use super::setup;
 use super::status::{Problems, Showing};
 use super::transcript::{Destination, RecordedFile, RemoteCopy, Transcript, Uploads};
 use crate::aws::Client;
+use crate::aws::metadata::Metadata;
 use crate::protocol::wire::SessionId;
 use crate::protocol::wire::task::{Recording, TaskComplete};
 use crate::runtime::background::Background;
@@ -54,6 +56,8 @@ pub struct Node {
     pub open_files: Option<u64>,
     /// Where the sessions are shown.
     pub roster: Roster,
+    /// Metadata, if it is an instance.
+    pub metadata: Option<Metadata>,
 }
 
 /// What carries sessions.
@@ -118,7 +122,13 @@ impl Carrier {
         };
         let keys = Arc::new(Kms::new(node.client.clone()));
         let sessions = setup::session(settings, &node.id, places.program.clone(), keys);
+        let networks = node.metadata.map_or_else(Networks::default, |metadata| {
+            let (networks, asking) = networks::follow(&metadata, cancel.clone());
+            tasks.spawn(asking);
+            networks
+        });
         let sessions = session::Settings {
+            networks,
             parameters: Some(Arc::new(node.client.clone())),
             audit: audit.clone(),
             open_files: node.open_files.or(sessions.open_files),

@@ -128,6 +128,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         status: handle.status.clone(),
         open_files: None,
         roster: own,
+        metadata: identity.metadata().cloned(),
     };
     let carrier = Carrier::open(&settings, &places, node, &tasks, &cancel);
     let Carrier {
@@ -225,6 +226,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
             program,
             node_id,
             region: identity.region().to_owned(),
+            is_instance: identity.metadata().is_some(),
             open_files,
             digest: keeper::digest(&settings),
             client,

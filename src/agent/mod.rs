@@ -15,6 +15,7 @@ pub mod identity;
 pub mod keeper;
 mod keys;
 pub mod local_api;
+mod networks;
 pub mod parameter_store;
 mod parameters;
 pub mod run_command;

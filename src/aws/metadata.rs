@@ -9,10 +9,12 @@
 //! | `meta-data/iam/security-credentials/` | the name of the instance profile's role |
 //! | the same with the name | the role's credentials |
 //! | `meta-data/identity-credentials/ec2/security-credentials/ec2-instance` | credentials of the instance itself |
+//! | `meta-data/network/interfaces/macs/` | its interfaces, and the networks of their VPCs |
 //!
 //! Only version 2 is spoken, with tokens. No proxy comes between: the address is this host's link.
 
 mod answer;
+mod networks;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,15 +9,19 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use ssm_agent::client::Io;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::ports;
 use super::programs::{LOOK, PATIENCE, World};
 use super::shell::Shell;
 
 const NODE: &str = "i-0123456789abcdef0";
 const PROFILE: &str = "/latest/meta-data/iam/security-credentials/";
+const MACS: &str = "/latest/meta-data/network/interfaces/macs/";
+const MAC: &str = "02:29:96:8f:6a:2d";
 const OWN: &str = "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,6 +104,31 @@ async fn instance_without_a_profile_is_managed_by_its_key() {
         told.contains("is registered for Default Host Management"),
         "{told}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_addresses_of_the_instance_s_networks_are_no_destinations() {
+    let mut world = World::start();
+    let metadata = Metadata::start(&world, Credentials::OfProfile).await;
+    world.become_instance(&metadata.url);
+    for keeps in [false, true] {
+        world.runtime = keeps.then(|| world.folder.path().join("run"));
+        world.start_agent();
+        world.wait_connected(NODE).await;
+
+        for host in ["10.77.0.2", "10.77.255.255", "fd00:77::1"] {
+            let parameters = [("host", host), ("portNumber", "80")];
+            let document = "AWS-StartPortForwardingSessionToRemoteHost";
+            let io = Io::pipes(tokio::io::empty(), tokio::io::sink(), tokio::io::sink());
+            let running = ports::run(&world, NODE, document, &parameters, io).await;
+            let ending = timeout(PATIENCE, running).await.unwrap().unwrap();
+
+            let expected = format!("Forwarding to IP address {host} is forbidden.");
+            assert!(ending.reason.contains(&expected), "{ending:?}");
+        }
+        world.stop_agent();
+        world.wait_disconnected(NODE).await;
+    }
 }
 
 /// Gathers inventory, also from the folder `custom`; returns how the command ended.
@@ -222,6 +251,13 @@ async fn answer(State(answers): State<Answers>, request: Request) -> Response {
                 .into_response()
         }
         "/latest/meta-data/placement/availability-zone-id" => "use1-az4".into_response(),
+        MACS => MAC.into_response(),
+        path if path == format!("{MACS}{MAC}/vpc-ipv4-cidr-blocks") => {
+            "10.77.0.0/16\n10.78.0.0/16".into_response()
+        }
+        path if path == format!("{MACS}{MAC}/vpc-ipv6-cidr-blocks") => {
+            "fd00:77::/56".into_response()
+        }
         PROFILE if answers.which == Credentials::OfProfile => "lab".into_response(),
         OWN => credentials(),
         path if path.strip_prefix(PROFILE) == Some("lab") => credentials(),

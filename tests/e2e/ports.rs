@@ -246,7 +246,7 @@ async fn read_until(stream: &mut DuplexStream, text: &str) -> String {
     seen
 }
 
-async fn run(
+pub async fn run(
     world: &World,
     node: &str,
     document: &str,

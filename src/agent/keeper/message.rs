@@ -23,6 +23,9 @@ pub(super) enum ToKeeper {
         node_id: String,
         /// Its region.
         region: String,
+        /// Whether it is an instance of EC2, with metadata.
+        #[serde(default)]
+        is_instance: bool,
         /// Soft limit on open files for sessions.
         #[serde(default)]
         open_files: Option<u64>,

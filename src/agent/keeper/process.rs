@@ -27,6 +27,7 @@ use crate::agent::session::{Outcome, Roster, Stop};
 use crate::agent::setup;
 use crate::agent::status::Sight;
 use crate::aws::Client;
+use crate::aws::metadata::{Metadata, Patience};
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::task::TaskComplete;
 use crate::runtime::lifecycle;
@@ -79,6 +80,10 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         .resolve(&node.region)
         .context("the endpoints cannot be used")?;
     let identity = setup::identity(&start.settings, &start.places.state);
+    let metadata = node.is_instance.then(|| {
+        let places = &identity.ec2.places;
+        Metadata::new(places, Arc::clone(&tls), Patience::CERTAIN)
+    });
     let lent = Arc::new(Lent::new(identity, Arc::clone(&tls)));
     let client = Client::new(endpoints, tls, Arc::<Lent>::clone(&lent));
     let (status, status_seen) = watch::channel(Status::Connecting);
@@ -90,6 +95,7 @@ pub async fn run(start: Start, cancel: CancellationToken) -> anyhow::Result<()> 
         status: status_seen,
         open_files: node.open_files,
         roster: Roster::default(),
+        metadata,
     };
     let opened = Carrier::open(
         &start.settings,
@@ -137,6 +143,7 @@ struct Listener {
 struct Whose {
     id: String,
     region: String,
+    is_instance: bool,
     open_files: Option<u64>,
 }
 
@@ -165,12 +172,14 @@ impl Listener {
             Some(ToKeeper::Node {
                 node_id,
                 region,
+                is_instance,
                 open_files,
             }) => Ok((
                 (sender, receiver),
                 Whose {
                     id: node_id,
                     region,
+                    is_instance,
                     open_files,
                 },
             )),

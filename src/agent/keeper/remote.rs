@@ -31,6 +31,8 @@ pub(super) struct Briefing {
     pub(super) node_id: String,
     /// The node's region.
     pub(super) region: String,
+    /// Whether it is an instance of EC2.
+    pub(super) is_instance: bool,
     /// Soft limit on open files for sessions.
     pub(super) open_files: Option<u64>,
     /// What they sign with.
@@ -121,6 +123,7 @@ async fn serve(
     let node = ToKeeper::Node {
         node_id: briefing.node_id,
         region: briefing.region,
+        is_instance: briefing.is_instance,
         open_files: briefing.open_files,
     };
     sender.send(&node).await?;

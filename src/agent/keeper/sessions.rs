@@ -46,6 +46,8 @@ pub struct Settings {
     pub node_id: String,
     /// Its region.
     pub region: String,
+    /// Whether it is an instance of EC2, with metadata.
+    pub is_instance: bool,
     /// Soft limit on open files for sessions.
     pub open_files: Option<u64>,
     /// The digest of what sessions are configured by.
@@ -123,6 +125,7 @@ impl Sessions {
             briefing: Briefing {
                 node_id: settings.node_id,
                 region: settings.region,
+                is_instance: settings.is_instance,
                 open_files: settings.open_files,
                 lease: leased,
                 status: settings.status,

@@ -36,7 +36,7 @@ pub use encryption::Keys;
 pub use end::Stop;
 pub use groups::end_left;
 pub use outcome::Outcome;
-pub use port::DenyList;
+pub use port::{DenyList, Network, Networks};
 pub use record::Record;
 pub use roster::{Changes, Present, Roster};
 pub use settings::{Settings, ShellUser};

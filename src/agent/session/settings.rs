@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::encryption::Keys;
-use super::port::DenyList;
+use super::port::{DenyList, Networks};
 use super::record::Record;
 use super::roster::Roster;
 use crate::agent::audit::AuditLog;
@@ -84,6 +84,8 @@ pub struct Settings {
     pub roster: Roster,
     /// Where port sessions may not lead.
     pub denied_destinations: DenyList,
+    /// The networks of the instance, to whose own addresses they may not lead either.
+    pub networks: Networks,
     /// Liveness of data channels.
     pub pump: PumpSettings,
 }
@@ -144,6 +146,7 @@ impl Settings {
             audit: AuditLog::off(),
             roster: Roster::default(),
             denied_destinations: DenyList::default(),
+            networks: Networks::default(),
             pump: PumpSettings {
                 ping_interval: PING_INTERVAL,
                 read_timeout: READ_TIMEOUT,

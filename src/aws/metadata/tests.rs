@@ -157,6 +157,38 @@ async fn nobody_is_asked_longer_than_patience_allows() {
     assert!(matches!(answer, Err(MetadataError::Unreachable(_))));
 }
 
+#[tokio::test]
+async fn networks_of_all_interfaces_are_told_once_each() {
+    const MACS: &str = "/latest/meta-data/network/interfaces/macs/";
+    let server = serve(|path| match path.strip_prefix(MACS) {
+        Some("") => Reply::json("02:29:96:8f:6a:2d/\n06:29:96:8f:6a:2d/"),
+        Some("02:29:96:8f:6a:2d/vpc-ipv4-cidr-block") => Reply::json("10.0.0.0/16"),
+        Some("02:29:96:8f:6a:2d/vpc-ipv4-cidr-blocks") => Reply::json("10.0.0.0/16\n100.64.0.0/24"),
+        Some("06:29:96:8f:6a:2d/vpc-ipv4-cidr-block") => Reply::json("10.0.0.0/16"),
+        Some("06:29:96:8f:6a:2d/vpc-ipv6-cidr-blocks") => Reply::json("2600:1f16:a:b00::/56\n"),
+        _ => missing(),
+    })
+    .await;
+    let without = serve(|_| missing()).await;
+    let broken = serve(|_| Reply(500, vec![], String::new())).await;
+
+    let networks = metadata(&server).vpc_networks().await.unwrap();
+
+    let expected = ["10.0.0.0/16", "100.64.0.0/24", "2600:1f16:a:b00::/56"];
+    assert_eq!(networks, expected);
+    assert_eq!(metadata(&without).vpc_networks().await.unwrap(), [""; 0]);
+    assert!(metadata(&broken).vpc_networks().await.is_err());
+}
+
+#[tokio::test]
+async fn interface_that_could_change_a_path_is_refused() {
+    let server = serve(|_| Reply::json("../../api/")).await;
+
+    let error = metadata(&server).vpc_networks().await.unwrap_err();
+
+    assert!(matches!(error, MetadataError::Malformed { .. }), "{error}");
+}
+
 #[test]
 fn environment_says_where_metadata_are() {
     let places = |variables: &[(&str, &str)]| {

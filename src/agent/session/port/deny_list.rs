@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::network::Network;
+
 /// The reference's default for `Mgs.DeniedPortForwardingRemoteIPs`: the services that every EC2
 /// instance reaches on its link. Whoever asked instance metadata would have the host's credentials.
 const DEFAULT: [IpAddr; 9] = [
@@ -25,6 +27,12 @@ impl DenyList {
     pub fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let addresses = addresses.into_iter();
         Self(addresses.map(|address| address.to_canonical()).collect())
+    }
+
+    /// This list, and the own addresses of these networks.
+    pub(super) fn with(&self, networks: &[Network]) -> Self {
+        let own = networks.iter().flat_map(|network| network.own_addresses());
+        Self::new(self.0.iter().copied().chain(own))
     }
 
     /// Whether a connection to this address would reach one of the list.
@@ -107,6 +115,20 @@ mod tests {
             assert!(DenyList::default().denies(ip(address)), "{address}");
         }
         assert!(!DenyList::default().denies(ip("2001:db8::a9fe:a9fe")));
+    }
+
+    #[test]
+    fn own_addresses_of_networks_are_denied_beside_the_list() {
+        let networks = [Network::parse("10.0.0.0/16").unwrap()];
+
+        let list = DenyList::default().with(&networks);
+
+        for address in ["10.0.0.2", "::ffff:10.0.255.255", "169.254.169.254"] {
+            assert!(list.denies(ip(address)), "{address}");
+        }
+        for address in ["10.0.0.4", "10.0.255.254", "127.0.0.1"] {
+            assert!(!list.denies(ip(address)), "{address}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::deny_list::DenyList;
+use super::network::Networks;
 use super::properties::Target;
 use crate::transport::forward::Socket;
 
@@ -74,12 +75,19 @@ pub(super) struct DialError {
 }
 
 impl Destination {
-    /// Resolves a target.
-    pub(super) async fn resolve(target: &Target, denied: &DenyList) -> Result<Self, ResolveError> {
+    /// Resolves a target that leads to no address of the list, nor to one of the networks' own.
+    pub(super) async fn resolve(
+        target: &Target,
+        denied: &DenyList,
+        networks: &Networks,
+    ) -> Result<Self, ResolveError> {
         let addresses = match target {
             Target::UnixSocket(path) => return Ok(Self::Unix(path.clone())),
             Target::Local { port } => this_host(*port).await,
-            Target::Host { host, port } => lookup(host, *port, denied).await?,
+            Target::Host { host, port } => {
+                let denied = denied.with(&networks.known().await);
+                lookup(host, *port, &denied).await?
+            }
         };
         Ok(Self::Tcp {
             addresses,

@@ -16,6 +16,7 @@ mod deny_list;
 mod destination;
 mod ledger;
 mod multiplexed;
+mod network;
 mod properties;
 mod single;
 
@@ -34,6 +35,7 @@ use crate::runtime::cause::in_one_line;
 use crate::transport::Connector;
 
 pub use deny_list::DenyList;
+pub use network::{Network, Networks};
 pub(super) use properties::{Port, PropertiesError};
 
 /// Session type of port documents.
@@ -64,8 +66,9 @@ async fn open(
     session: &Session,
     connection: &mut Connection,
 ) -> Result<(Destination, ClientGates), End> {
-    let denied = &session.context.settings.denied_destinations;
-    let mut resolving = std::pin::pin!(Destination::resolve(&port.target, denied));
+    let settings = &session.context.settings;
+    let (denied, networks) = (&settings.denied_destinations, &settings.networks);
+    let mut resolving = std::pin::pin!(Destination::resolve(&port.target, denied, networks));
     let mut destination = None;
     let mut gates = None;
     loop {

@@ -70,7 +70,8 @@ async fn trailing_dot_leads_past_the_list_no_more_than_the_resolver_takes_it() {
 async fn name_of_a_denied_address_is_refused() {
     let denied = DenyList::new(["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()]);
 
-    let resolved = Destination::resolve(&host_target("localhost", 80), &denied).await;
+    let target = host_target("localhost", 80);
+    let resolved = Destination::resolve(&target, &denied, &Networks::default()).await;
 
     assert_eq!(
         resolved.unwrap_err().to_string(),
@@ -171,7 +172,7 @@ async fn unix_socket_whose_queue_stays_full_is_given_up() {
 }
 
 async fn resolve(target: &Target) -> Result<Destination, ResolveError> {
-    Destination::resolve(target, &DenyList::default()).await
+    Destination::resolve(target, &DenyList::default(), &Networks::default()).await
 }
 
 fn host_target(host: &str, port: u16) -> Target {

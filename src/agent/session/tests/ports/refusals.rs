@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::targets::{closed_port, raw};
 use crate::agent::session::tests::harness::World;
-use crate::agent::session::{DenyList, Settings};
+use crate::agent::session::{DenyList, Network, Networks, Settings};
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::PeerFeatures;
 use crate::protocol::wire::task::TaskStatus;
@@ -53,6 +53,20 @@ async fn configured_list_takes_the_place_of_the_default() {
 
     let expected = "Forwarding to IP address 127.0.0.1 is forbidden.";
     assert_eq!(outcome.output, expected);
+}
+
+#[tokio::test]
+async fn own_addresses_of_the_instance_s_networks_are_forbidden_once_they_are_known() {
+    let (tell, told) = tokio::sync::watch::channel(None);
+    let know = |settings: &mut Settings| settings.networks = Networks::told_by(told);
+    let mut world = World::with(know, Transcript::new(None));
+    world.start("alice-1", to_host("10.77.0.2"));
+    let _client = world.attach(PeerFeatures::ours()).await;
+
+    tell.send_replace(Some(vec![Network::parse("10.77.0.0/16").unwrap()]));
+
+    let expected = "Forwarding to IP address 10.77.0.2 is forbidden.";
+    assert_eq!(world.outcome().await.output, expected);
 }
 
 #[tokio::test]
