@@ -16,6 +16,7 @@ use crate::agent::host::control_group::Delegated;
 use crate::agent::host::users::Sudo;
 use crate::agent::parameter_store::ParameterStore;
 use crate::protocol::channel::{self, Window};
+use crate::protocol::mux;
 use crate::protocol::wire::session_document::Preferences;
 use crate::transport::PumpSettings;
 
@@ -86,6 +87,8 @@ pub struct Settings {
     pub denied_destinations: DenyList,
     /// The networks of the instance, to whose own addresses they may not lead either.
     pub networks: Networks,
+    /// How long a connection of a port session may take nothing while it stops the others.
+    pub stall_timeout: Duration,
     /// Liveness of data channels.
     pub pump: PumpSettings,
 }
@@ -147,6 +150,7 @@ impl Settings {
             roster: Roster::default(),
             denied_destinations: DenyList::default(),
             networks: Networks::default(),
+            stall_timeout: mux::Settings::STALL_TIMEOUT,
             pump: PumpSettings {
                 ping_interval: PING_INTERVAL,
                 read_timeout: READ_TIMEOUT,

@@ -86,6 +86,7 @@ impl<'a> Multiplexed<'a> {
             } else {
                 KeepAlive::XTACI
             },
+            stall_timeout: session.context.settings.stall_timeout,
             ..mux::Settings::new(Role::Server)
         };
         Self {

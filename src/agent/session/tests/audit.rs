@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::ending::recording;
 use super::harness::{World, command_document, shell_document, soon, start};
 use crate::agent::audit::{self, AuditLog};
-use crate::agent::session::{Record, Settings};
+use crate::agent::session::Settings;
 use crate::agent::transcript::{Transcript, Verdict, verify};
 use crate::protocol::wire::PeerFeatures;
 
@@ -161,11 +161,15 @@ impl Audited {
         World::with(move |settings| settings.audit = log, transcript)
     }
 
-    pub(super) fn world_with(&self, record: Record, transcript: Transcript) -> World {
+    pub(super) fn world_with(
+        &self,
+        change: impl FnOnce(&mut Settings),
+        transcript: Transcript,
+    ) -> World {
         let log = self.log.clone();
         let change = move |settings: &mut Settings| {
             settings.audit = log;
-            settings.record = record;
+            change(settings);
         };
         World::with(change, transcript)
     }

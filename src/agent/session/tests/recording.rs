@@ -22,7 +22,8 @@ use crate::protocol::wire::task::TaskStatus;
 async fn session_that_must_be_recorded_does_not_start_without_the_service() {
     for (record, service) in records(Policy::FailClosed) {
         let mut audited = Audited::new();
-        let mut world = audited.world_with(record, Transcript::new(None));
+        let mut world =
+            audited.world_with(|settings| settings.record = record, Transcript::new(None));
         world.start("alice-1", shell_document());
 
         let outcome = world.outcome().await;
@@ -40,7 +41,8 @@ async fn session_that_must_be_recorded_ends_when_the_service_refuses() {
     for (record, service) in records(Policy::FailClosed) {
         let folder = tempfile::tempdir().unwrap();
         let mut audited = Audited::new();
-        let mut world = audited.world_with(record, refused(folder.path()));
+        let mut world =
+            audited.world_with(|settings| settings.record = record, refused(folder.path()));
         world.start("alice-1", shell_document());
         let mut client = world.attach(PeerFeatures::ours()).await;
 
@@ -60,7 +62,8 @@ async fn session_that_need_not_be_recorded_goes_on_when_the_service_refuses() {
     for (record, service) in records(Policy::FailOpen) {
         let folder = tempfile::tempdir().unwrap();
         let mut audited = Audited::new();
-        let mut world = audited.world_with(record, refused(folder.path()));
+        let mut world =
+            audited.world_with(|settings| settings.record = record, refused(folder.path()));
         let client = world.shell("alice-1").await;
 
         client.type_text("exit 3\n").await;

@@ -1,9 +1,12 @@
 //! What the audit log says of connections.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::targets::{Target, break_off, closed_port, raw, read_exact, write};
+use super::targets::{Target, break_off, closed_port, pattern, raw, read_exact, write};
 use super::tunnel::Tunnel;
+use crate::agent::session::Settings;
 use crate::agent::session::tests::audit::Audited;
 use crate::agent::transcript::Transcript;
 use crate::protocol::wire::PeerFeatures;
@@ -61,6 +64,39 @@ async fn every_stream_is_told_once_at_its_end() {
     assert_eq!(text(&lines[1], "outcome"), "closed");
     assert!(text(&lines[2], "outcome").starts_with("the connection broke: "));
     assert_eq!(text(&lines[3], "outcome"), "the client ended the session");
+}
+
+#[tokio::test]
+async fn stream_that_stops_the_others_is_reset_and_told_and_they_go_on() {
+    let mut audited = Audited::new();
+    let hasten = |settings: &mut Settings| settings.stall_timeout = Duration::from_millis(300);
+    let mut world = audited.world_with(hasten, Transcript::new(None));
+    let target = Target::new().await;
+    let mut tunnel = Tunnel::to(&mut world, target.port).await;
+    let other = tunnel.open().await;
+    let mut connection = target.accept().await;
+    let deaf = tunnel.open().await;
+    let _unread = target.accept().await;
+
+    // More than the agent and the kernel hold; once the stream is reset, the rest is dropped.
+    tunnel.write(deaf, &pattern(64 << 20)).await;
+    tunnel.write(other, b"through").await;
+
+    assert_eq!(read_exact(&mut connection, 7).await, b"through");
+    tunnel.read_to_end(deaf).await;
+    tunnel.client.close_session();
+    tunnel.client.ignore_the_rest();
+    world.outcome().await;
+    let lines = audited.lines().await;
+    let outcome = text(&lines[1], "outcome");
+    assert!(
+        outcome.contains("bytes were not read for")
+            && outcome.contains("stopped the other streams"),
+        "{outcome}"
+    );
+    let reason = "the gateway closed the session";
+    assert_eq!(text(&lines[2], "outcome"), reason);
+    assert_eq!(text(&lines[3], "reason"), reason);
 }
 
 #[tokio::test]
