@@ -194,6 +194,39 @@ fn unsafe_code_lives_with_the_system_calls() {
 }
 
 #[test]
+fn users_are_changed_only_by_the_login_step_and_the_system_calls() {
+    const CALLS: &[&str] = &[
+        "setresuid",
+        "setresgid",
+        "setreuid",
+        "setregid",
+        "seteuid",
+        "setegid",
+        "setuid",
+        "setgid",
+        "setgroups",
+        "initgroups",
+    ];
+    const ALLOWED: &[&str] = &["agent::host::login", "agent::host::sys"];
+    let mut violations = Vec::new();
+    for file in code() {
+        let module = module_of(&file);
+        if ALLOWED.iter().any(|room| is_within(&module, room)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in code_lines(&text) {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if let Some(word) = words.find(|word| CALLS.contains(word)) {
+                violations.push(format!("{}:{number}: {word}", file.display()));
+            }
+        }
+    }
+
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
 fn no_file_is_longer_than_the_limit() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = sources();
