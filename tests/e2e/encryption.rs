@@ -5,7 +5,8 @@ use std::process::{Output, Stdio};
 use std::time::Instant;
 
 use aws_config::{BehaviorVersion, Region};
-use aws_ssm_bridge::{EndpointPolicy, SessionBuilder, SessionManager};
+use aws_ssm_bridge::documents::{InteractiveCommand, NonInteractiveCommand};
+use aws_ssm_bridge::{EndpointPolicy, Session, SessionBuilder, SessionManager};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use serde_json::{Value, json};
 use ssm_agent::client::{Parameters, start_session};
@@ -93,27 +94,34 @@ async fn kms_that_cannot_be_reached_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kms_that_answers_neither_end_ends_the_session_in_time_with_a_reason() {
+    let story = async |operation: &'static str, expected: &str| {
+        let kms = Kms::start().await;
+        let (world, node) = world(&kms).await;
+        kms.silence(operation);
+
+        let output = plugin(&world, &node, &kms.url, "echo reached\n").await;
+
+        let (out, err) = texts(&output);
+        assert!(err.contains(expected), "{err}");
+        assert!(!out.contains("reached"), "{out}");
+        assert_eq!(output.status.code(), Some(1));
+        wait_until_over(&world).await;
+    };
+    tokio::join!(
+        story(
+            "GenerateDataKey",
+            "Failed to process action KMSEncryption: KMS has not answered within 12 s",
+        ),
+        story("Decrypt", "Fetching data key failed: "),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn independent_client_has_an_encrypted_shell() {
     let kms = Kms::start().await;
     let (world, node) = world(&kms).await;
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(world.credentials.clone())
-        .load()
-        .await
-        .into_builder()
-        .service_config(TwoEndpoints {
-            ssm: world.plain_url.clone(),
-            kms: kms.url.clone(),
-        })
-        .build();
-    let settings = SessionBuilder::new(&node)
-        .endpoint_policy(EndpointPolicy::AllowAny)
-        .into_config();
-    let session = SessionManager::from_conf(&config)
-        .start_session(settings)
-        .await
-        .unwrap();
+    let session = open(&world, &kms, SessionBuilder::new(&node)).await;
 
     let mut shell = Shell::of(&session).await;
     session.send_terminal_size(97, 31).await.unwrap();
@@ -126,6 +134,45 @@ async fn independent_client_has_an_encrypted_shell() {
     shell.wait_for("sum=42").await;
     assert!(session.is_encrypted());
     session.terminate().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn independent_client_runs_encrypted_commands() {
+    let kms = Kms::start().await;
+    let (world, node) = world(&kms).await;
+    let command = "sh -c 'echo from-$((40+2)); exit 6'";
+    let interactive = SessionBuilder::new(&node).document(InteractiveCommand::new(command));
+    let plain = SessionBuilder::new(&node).document(NonInteractiveCommand::new(command));
+    for settings in [interactive, plain] {
+        let session = open(&world, &kms, settings).await;
+        let mut shell = Shell::of(&session).await;
+
+        shell.wait_for("from-42").await;
+        assert!(session.is_encrypted());
+        timeout(PATIENCE, session.closed()).await.unwrap();
+    }
+}
+
+/// Starts a session of the independent client.
+async fn open(world: &World, kms: &Kms, settings: SessionBuilder) -> Session {
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(world.credentials.clone())
+        .load()
+        .await
+        .into_builder()
+        .service_config(TwoEndpoints {
+            ssm: world.plain_url.clone(),
+            kms: kms.url.clone(),
+        })
+        .build();
+    let settings = settings
+        .endpoint_policy(EndpointPolicy::AllowAny)
+        .into_config();
+    SessionManager::from_conf(&config)
+        .start_session(settings)
+        .await
+        .unwrap()
 }
 
 /// A gateway whose preferences name the key, and an agent that finds its KMS at `kms`.

@@ -29,6 +29,7 @@ struct Keys {
     made: Vec<(Vec<u8>, Value)>,
     calls: Vec<Call>,
     denied: Option<&'static str>,
+    silent: Option<&'static str>,
 }
 
 /// A KMS at work.
@@ -58,6 +59,11 @@ impl Kms {
         self.keys.lock().unwrap().denied = Some(operation);
     }
 
+    /// Takes calls of an operation from here on, and never answers them.
+    pub fn silence(&self, operation: &'static str) {
+        self.keys.lock().unwrap().silent = Some(operation);
+    }
+
     pub fn calls(&self) -> Vec<Call> {
         self.keys.lock().unwrap().calls.clone()
     }
@@ -74,6 +80,9 @@ async fn answer(
     let request: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(request["KeyId"], KEY_ID);
     let context = request["EncryptionContext"].clone();
+    if keys.lock().unwrap().silent == Some(operation) {
+        std::future::pending::<()>().await;
+    }
     let mut keys = keys.lock().unwrap();
     keys.calls.push(Call {
         operation: operation.to_owned(),

@@ -111,6 +111,52 @@ async fn ssh_carries_port_forwards_of_its_own() {
     host.wait_until_all_sessions_are_over().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ssh_is_a_socks_proxy() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let Some(host) = Host::start().await else {
+        return;
+    };
+    let server = Server::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = free.local_addr().unwrap();
+    drop(free);
+    let mut ssh = host.command("ssh").await;
+    let address = proxy.to_string();
+    ssh.args(["-N", "-o", "ExitOnForwardFailure=yes", "-D", &address]);
+    let mut ssh = ssh.arg("host").spawn().unwrap();
+    let connect = async {
+        loop {
+            match TcpStream::connect(proxy).await {
+                Ok(stream) => return stream,
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let mut stream = timeout(PATIENCE, connect).await.expect("ssh listens");
+
+    // SOCKS 5: no authentication, then CONNECT to an IPv4 address.
+    stream.write_all(&[5, 1, 0]).await.unwrap();
+    let mut method = [0; 2];
+    stream.read_exact(&mut method).await.unwrap();
+    let port: u16 = server.port.parse().unwrap();
+    let connect = [&[5, 1, 0, 1, 127, 0, 0, 1][..], &port.to_be_bytes()].concat();
+    stream.write_all(&connect).await.unwrap();
+    let mut granted = [0; 10];
+    let read = timeout(PATIENCE, stream.read_exact(&mut granted)).await;
+    read.unwrap().unwrap();
+    stream.write_all(b"bye\n").await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+
+    assert_eq!((method, &granted[..4]), ([5, 0], &[5, 0, 0, 1][..]));
+    assert_eq!(answer, "bye\nend");
+    ssh.kill().await.unwrap();
+    host.wait_until_all_sessions_are_over().await;
+}
+
 /// A node with a server of its own behind its agent.
 struct Host {
     world: World,
