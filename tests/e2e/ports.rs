@@ -3,14 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use ssm_agent::client::{Ending, Io, Parameters, Session, start_session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::programs::{PATIENCE, World};
+use super::programs::{LOOK, PATIENCE, World};
 
 const FORWARD: &str = "AWS-StartPortForwardingSession";
 
@@ -148,6 +149,76 @@ async fn address_on_the_deny_list_is_refused_with_a_reason() {
         assert!(reason.contains("is forbidden"), "{host}: {ending:?}");
         assert_eq!(ending.exit_status(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_go_wrong_leave_nothing_open() {
+    let (world, node) = World::with_agent().await;
+    let content = json!({
+        "schemaVersion": "1.0", "sessionType": "Port",
+        "parameters": {"port": {"type": "String"}},
+        "properties": {"portNumber": "{{ port }}", "type": "LocalPortForwarding"},
+    });
+    let document =
+        json!({"Name": "Lax", "DocumentType": "Session", "Content": content.to_string()});
+    let _: Value = world.client.ssm("CreateDocument", &document).await.unwrap();
+    let before = (world.agent_descriptors(), world.agent_children());
+
+    for _ in 0..5 {
+        // Refused: bound, so that nobody else gets the port, but listening to nobody.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = closed.local_addr().unwrap().port().to_string();
+        connect_in_vain(&world, &node, &port).await;
+        // Reset as soon as it is there.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let resets = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_zero_linger().unwrap();
+        };
+        tokio::join!(connect_in_vain(&world, &node, &port), resets);
+        let remote = "AWS-StartPortForwardingSessionToRemoteHost";
+        for (document, parameters) in [
+            (remote, [("host", "169.254.169.254"), ("portNumber", "80")]),
+            (
+                remote,
+                [("host", "no-such-host.invalid"), ("portNumber", "80")],
+            ),
+        ] {
+            assert_eq!(fail(&world, &node, document, &parameters).await, 1);
+        }
+        let malformed = [("port", "22; reboot")];
+        assert_eq!(fail(&world, &node, "Lax", &malformed).await, 1);
+    }
+
+    let deadline = Instant::now() + PATIENCE;
+    let after = || (world.agent_descriptors(), world.agent_children());
+    while after().0 > before.0 || after().1 > before.1 {
+        assert!(Instant::now() < deadline, "{:?} after {before:?}", after());
+        sleep(LOOK).await;
+    }
+}
+
+/// Runs a session that comes to nothing; gives the exit status.
+async fn fail(world: &World, node: &str, document: &str, parameters: &[(&str, &str)]) -> u8 {
+    let io = Io::pipes(tokio::io::empty(), tokio::io::sink(), tokio::io::sink());
+    let running = run(world, node, document, parameters, io).await;
+    let ending = timeout(PATIENCE, running).await.unwrap().unwrap();
+    ending.exit_status()
+}
+
+/// Forwards a connection that comes to nothing, and leaves.
+async fn connect_in_vain(world: &World, node: &str, port: &str) {
+    let tunnel = Tunnel::open(world, node, FORWARD, &[("portNumber", port)]).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", tunnel.port))
+        .await
+        .unwrap();
+    let mut nothing = Vec::new();
+    // An end or a reset.
+    let read = timeout(PATIENCE, stream.read_to_end(&mut nothing)).await;
+    assert!(read.is_ok() && nothing.is_empty());
+    tunnel.leave().await;
 }
 
 /// Puts out what it reads until the end, or until a line `bye`, and then `end`.

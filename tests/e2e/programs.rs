@@ -268,6 +268,22 @@ impl World {
         Duration::from_nanos(nanoseconds)
     }
 
+    /// How many descriptors the agent has.
+    pub fn agent_descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.agent_id());
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    /// How many processes the agent has started that are still there, or not waited for.
+    pub fn agent_children(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.agent_id())).unwrap();
+        let children = tasks.filter_map(|task| {
+            // A thread may end meanwhile.
+            fs::read_to_string(task.unwrap().path().join("children")).ok()
+        });
+        children.map(|text| text.split_whitespace().count()).sum()
+    }
+
     fn agent_id(&self) -> u32 {
         self.agent.as_ref().expect("the agent runs").id()
     }
