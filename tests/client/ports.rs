@@ -1,6 +1,8 @@
-//! Port sessions whose other end a stand-in plays: raw streams, and everything that can go wrong.
+//! Port sessions whose other end a stand-in plays: raw streams, old agents that take one connection
+//! at a time, and everything that can go wrong.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
@@ -8,9 +10,16 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use ssm_agent::protocol::wire::payload::Flag;
 use ssm_agent::protocol::wire::{Payload, PeerFeatures};
+use tokio::time::timeout;
 
+use crate::DEADLINE;
 use crate::pipes::{start, wait};
 use crate::stand_in::StandIn;
+
+/// The last agent that does not multiplex.
+const BASIC_AGENT: &str = "3.0.196.0";
+/// More than the buffers of a connection and the windows of a session hold.
+const MUCH: usize = 24 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_stream_puts_nothing_but_its_bytes_on_standard_output() {
@@ -41,6 +50,91 @@ async fn raw_stream_puts_nothing_but_its_bytes_on_standard_output() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert_eq!(endpoint.operations(), [""; 0]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_agent_gets_one_connection_after_the_other() {
+    let (mut stand_in, _endpoint, mut child) = start(basic().await).await;
+    stand_in.opened().await;
+    let port = wait_for_port(&mut child);
+
+    for (question, answer) in [("one", "eins"), ("two", "zwei")] {
+        let mut program = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        program.write_all(question.as_bytes()).unwrap();
+        stand_in.typed_until(question.as_bytes()).await;
+        stand_in.output(answer);
+        let mut read = vec![0; answer.len()];
+        program.read_exact(&mut read).unwrap();
+        assert_eq!(read, answer.as_bytes());
+
+        drop(program);
+
+        assert_eq!(stand_in.flag().await, Flag::DisconnectToPort);
+    }
+    stand_in.close(None, "");
+    assert_eq!(wait(child).await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn program_that_writes_much_before_it_reads_gets_all_through_an_old_agent() {
+    let (mut stand_in, _endpoint, mut child) = start(basic().await).await;
+    stand_in.opened().await;
+    let port = wait_for_port(&mut child);
+
+    let program = tokio::task::spawn_blocking(move || {
+        let bytes: Vec<u8> = (0_u32..).flat_map(u32::to_le_bytes).take(MUCH).collect();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut echoed = vec![0; MUCH];
+        stream.read_exact(&mut echoed).unwrap();
+        echoed == bytes
+    });
+    stand_in.echo(MUCH).await;
+
+    assert!(timeout(DEADLINE, program).await.unwrap().unwrap());
+    stand_in.close(None, "");
+    assert_eq!(wait(child).await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_an_old_agent_s_session_is_noticed_while_a_program_takes_nothing() {
+    let (mut stand_in, _endpoint, mut child) = start(basic().await).await;
+    stand_in.opened().await;
+    let port = wait_for_port(&mut child);
+    let mut program = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    program.write_all(b"question").unwrap();
+    stand_in.typed_until(b"question").await;
+    for _ in 0..MUCH >> 15 {
+        stand_in.output(vec![0; 32 << 10]);
+    }
+
+    stand_in.close(None, "");
+
+    assert_eq!(wait(child).await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn complaints_that_nobody_reads_stop_no_connection() {
+    let (mut stand_in, _endpoint, mut child) = start(StandIn::of_port(forwarding("0")).await).await;
+    stand_in.opened().await;
+    let port = wait_for_port(&mut child);
+    // Their lines are more than a pipe holds.
+    for _ in 0..2000 {
+        stand_in.send(Payload::Flag(Flag::ConnectToPortError));
+    }
+
+    // No end of one comes between the bytes of the others.
+    let mut programs = Vec::new();
+    for round in 0..20 {
+        let text = format!("through, the {round}. time");
+        let mut program = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        program.write_all(text.as_bytes()).unwrap();
+        stand_in.typed_until(text.as_bytes()).await;
+        programs.push(program);
+    }
+
+    stand_in.close(None, "");
+    assert_eq!(wait(child).await.status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,17 +237,41 @@ async fn refused(properties: Value, expected: &str) {
     assert_eq!(endpoint.operations(), ["TerminateSession"]);
 }
 
+/// An agent that takes one connection at a time.
+async fn basic() -> StandIn {
+    StandIn::of_port_at(BASIC_AGENT, forwarding("0")).await
+}
+
 fn forwarding(local_port: &str) -> Value {
     json!({"type": "LocalPortForwarding", "portNumber": "80", "localPortNumber": local_port})
 }
 
 /// Reads standard output up to a line; the rest stays with the program.
 fn wait_for_line(child: &mut Child, expected: &str) {
+    while next_line(child) != expected {}
+}
+
+/// Reads standard output until the port is named.
+fn wait_for_port(child: &mut Child) -> u16 {
+    loop {
+        let line = next_line(child);
+        if let Some(rest) = line.strip_prefix("Port ")
+            && let Some((port, _)) = rest.split_once(" opened for sessionId ")
+        {
+            return port.parse().unwrap();
+        }
+    }
+}
+
+fn next_line(child: &mut Child) -> String {
     let output = child.stdout.as_mut().unwrap();
-    let mut seen = String::new();
-    while !seen.ends_with(&format!("{expected}\n")) {
+    let mut line = Vec::new();
+    loop {
         let mut byte = [0];
         output.read_exact(&mut byte).unwrap();
-        seen.push(char::from(byte[0]));
+        match byte {
+            [b'\n'] => return String::from_utf8(line).unwrap(),
+            [other] => line.push(other),
+        }
     }
 }

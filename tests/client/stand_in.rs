@@ -2,6 +2,7 @@
 //!
 //! It takes any number of connections one after the other, as a gateway does after cuts.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use ssm_agent::protocol::channel::{Channel, Clock, Event, HandshakeRole, SendError, Settings};
 use ssm_agent::protocol::wire::control::ChannelClosed;
 use ssm_agent::protocol::wire::features::FEATURES_HEADER;
+use ssm_agent::protocol::wire::handshake::HandshakeRequest;
 use ssm_agent::protocol::wire::open_channel::OpenDataChannel;
 use ssm_agent::protocol::wire::payload::Flag;
 use ssm_agent::protocol::wire::{
@@ -76,16 +78,20 @@ impl StandIn {
         Self::with_properties("Port", properties).await
     }
 
+    /// A port session with these properties, of an agent that calls itself this version.
+    pub async fn of_port_at(version: &'static str, properties: Value) -> Self {
+        Self::start_as(Some(version), request("Port", properties)).await
+    }
+
     async fn with_properties(session_type: &str, properties: Value) -> Self {
-        Self::start(HandshakeRole::Request {
-            session_type: session_type.into(),
-            properties,
-            encryption: None,
-        })
-        .await
+        Self::start(request(session_type, properties)).await
     }
 
     async fn start(handshake: HandshakeRole) -> Self {
+        Self::start_as(None, handshake).await
+    }
+
+    async fn start_as(version: Option<&'static str>, handshake: HandshakeRole) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}{PATH}", listener.local_addr().unwrap());
         let (commands, commanded) = mpsc::unbounded_channel();
@@ -94,7 +100,8 @@ impl StandIn {
         tasks.spawn(async move {
             let end = FarEnd {
                 channel: channel(handshake),
-                held: Vec::new(),
+                version,
+                held: VecDeque::new(),
                 commands: commanded,
                 tell,
             };
@@ -195,6 +202,17 @@ impl StandIn {
         self.typed.clone()
     }
 
+    /// Sends back what is typed, until that was so many bytes.
+    pub async fn echo(&mut self, length: usize) {
+        let mut echoed = 0;
+        while echoed < length {
+            if let Seen::Payload(Payload::Output(bytes)) = self.next().await {
+                echoed += bytes.len();
+                self.output(bytes);
+            }
+        }
+    }
+
     /// Waits until the client's terminal has this size.
     pub async fn resized_to(&mut self, cols: u16, rows: u16) {
         while self.sizes.last() != Some(&TerminalSize { cols, rows }) {
@@ -222,6 +240,31 @@ impl StandIn {
     }
 }
 
+fn request(session_type: &str, properties: Value) -> HandshakeRole {
+    HandshakeRole::Request {
+        session_type: session_type.into(),
+        properties,
+        encryption: None,
+    }
+}
+
+/// A message of an agent that calls itself this version.
+fn renamed(message: Bytes, version: &str) -> Bytes {
+    let decoded = Message::decode(&message).unwrap();
+    if decoded.payload_type != PayloadType::HandshakeRequest {
+        return message;
+    }
+    let request = HandshakeRequest {
+        agent_version: version.into(),
+        ..HandshakeRequest::decode(&decoded.payload).unwrap()
+    };
+    Message {
+        payload: request.encode(),
+        ..decoded
+    }
+    .encode()
+}
+
 fn channel(handshake: HandshakeRole) -> Channel {
     let (instant, unix_ms) = clock::anchor();
     let id = SessionId::new(SESSION).unwrap();
@@ -235,8 +278,10 @@ fn channel(handshake: HandshakeRole) -> Channel {
 /// The task behind a stand-in.
 struct FarEnd {
     channel: Channel,
-    /// What is to be sent once the handshake is over.
-    held: Vec<Payload>,
+    /// What it calls itself, if not what our agent does.
+    version: Option<&'static str>,
+    /// What is to be sent once the handshake is over and there is room.
+    held: VecDeque<Payload>,
     commands: mpsc::UnboundedReceiver<Command>,
     tell: mpsc::UnboundedSender<Seen>,
 }
@@ -326,10 +371,7 @@ impl FarEnd {
                 return After::NextConnection { keep: true };
             }
             Wake::Command(Some(Command::Send(payload))) => {
-                match self.channel.send(payload.clone(), now) {
-                    Err(SendError::NotOpen) => self.held.push(payload),
-                    sent => sent.expect("room in the window"),
-                }
+                self.held.push_back(payload);
             }
             Wake::Command(Some(Command::Close(closed))) => {
                 let _ = self.flush(socket).await;
@@ -356,22 +398,25 @@ impl FarEnd {
     ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
         let now = Instant::now().into_std();
         while let Some(event) = self.channel.poll_event() {
-            match event {
-                Event::HandshakeFailed(text) => {
-                    let _ = self.tell.send(Seen::HandshakeFailed(text));
-                }
-                Event::Open { .. } => {
-                    for payload in std::mem::take(&mut self.held) {
-                        self.channel.send(payload, now).expect("room in the window");
-                    }
-                }
-                _ => {}
+            if let Event::HandshakeFailed(text) = event {
+                let _ = self.tell.send(Seen::HandshakeFailed(text));
+            }
+        }
+        while let Some(payload) = self.held.front() {
+            match self.channel.send(payload.clone(), now) {
+                Ok(()) => drop(self.held.pop_front()),
+                Err(SendError::NotOpen | SendError::WindowFull) => break,
+                Err(SendError::Closed) => panic!("the session is over"),
             }
         }
         while let Some(payload) = self.channel.poll_delivery(now) {
             let _ = self.tell.send(Seen::Payload(payload));
         }
         while let Some(message) = self.channel.poll_transmit(now) {
+            let message = match self.version {
+                Some(version) => renamed(message, version),
+                None => message,
+            };
             socket.feed(Frame::Binary(message)).await?;
         }
         socket.flush().await

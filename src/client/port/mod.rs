@@ -8,13 +8,14 @@
 //! ```
 //!
 //! `properties` reads what the agent said in the handshake; `listener` is where local programs
-//! connect to.
+//! connect to; `voice` is how the person is told of what happens meanwhile.
 
 mod in_turn;
 mod listener;
 mod multiplexed;
 mod properties;
 mod raw;
+mod voice;
 
 use std::io;
 use std::path::PathBuf;
@@ -157,13 +158,6 @@ async fn say(io: &mut Io, text: &str) {
         io.output.flush().await
     };
     if let Err(error) = said.await {
-        tracing::debug!(%error, "a message was not shown");
-    }
-}
-
-/// Tells the person of a trouble.
-async fn complain(io: &mut Io, text: &str) {
-    if let Err(error) = io.error.write_all(format!("{text}\n").as_bytes()).await {
         tracing::debug!(%error, "a message was not shown");
     }
 }

@@ -11,8 +11,9 @@ use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tracing::{debug, warn};
 
 use super::listener::Listener;
-use super::raw::ended;
-use super::{PortEnd, PortError, complain, say};
+use super::raw::{ended, reason};
+use super::voice::Voice;
+use super::{PortEnd, PortError};
 use crate::client::io::Io;
 use crate::protocol::mux::{self, KeepAlive, Role};
 use crate::protocol::wire::features::LARGE_PAYLOAD;
@@ -37,6 +38,8 @@ enum Wake {
     Room,
     /// A stream has something to do.
     Woken,
+    /// The person was told something.
+    Told,
 }
 
 /// A session that carries many connections.
@@ -52,6 +55,9 @@ pub(super) struct Multiplexed<'a> {
     has_told: bool,
     /// Connections that the destination did not take, of which the person is not told yet.
     refused: usize,
+    /// What the person is told on standard output, and of troubles.
+    voice: Voice,
+    complaint: Voice,
 }
 
 /// Settings of the mux with an agent of these gates.
@@ -85,6 +91,8 @@ impl<'a> Multiplexed<'a> {
             is_blocked: false,
             has_told: false,
             refused: 0,
+            voice: Voice::default(),
+            complaint: Voice::default(),
         }
     }
 
@@ -95,11 +103,11 @@ impl<'a> Multiplexed<'a> {
     pub(super) async fn run(&mut self) -> Result<PortEnd, PortError> {
         loop {
             let wake = self.next_wake().await;
-            if let Some(end) = self.handle_wake(wake)? {
+            if let Some(end) = self.handle_wake(wake).await? {
                 return Ok(end);
             }
             self.settle();
-            self.tell().await;
+            self.tell();
         }
     }
 
@@ -122,20 +130,22 @@ impl<'a> Multiplexed<'a> {
             () = over.cancelled(), if !has_room => Wake::Over,
             () = room, if self.is_blocked => Wake::Room,
             () = self.streams.woken() => Wake::Woken,
+            () = self.voice.speak(&mut self.io.output) => Wake::Told,
+            () = self.complaint.speak(&mut self.io.error) => Wake::Told,
             accepted = self.listener.accept(), if takes_more => Wake::Accepted(accepted),
         }
     }
 
     /// Does what woke the task; gives the end if it is one.
-    fn handle_wake(&mut self, wake: Wake) -> Result<Option<PortEnd>, PortError> {
+    async fn handle_wake(&mut self, wake: Wake) -> Result<Option<PortEnd>, PortError> {
         match wake {
             Wake::Incoming(first) => self.take_incoming(first),
             Wake::Accepted(socket) => {
                 self.open(socket?);
                 Ok(None)
             }
-            Wake::Over => Ok(Some(self.reason())),
-            Wake::Room | Wake::Woken => Ok(None),
+            Wake::Over => Ok(Some(reason(&mut self.handle.incoming).await)),
+            Wake::Room | Wake::Woken | Wake::Told => Ok(None),
         }
     }
 
@@ -171,18 +181,6 @@ impl<'a> Multiplexed<'a> {
             Incoming::Payload(_) | Incoming::Connected | Incoming::Disconnected { .. } => {}
         }
         Ok(None)
-    }
-
-    /// Why the session is over, past what lies before the reason.
-    fn reason(&mut self) -> PortEnd {
-        while let Ok(next) = self.handle.incoming.try_recv() {
-            if let Incoming::Event(event) = next
-                && let Some(end) = ended(event)
-            {
-                return end;
-            }
-        }
-        PortEnd::PumpEnded
     }
 
     /// Makes a stream of a connection.
@@ -237,16 +235,20 @@ impl<'a> Multiplexed<'a> {
         }
     }
 
-    /// Tells the person what is new, in the words that scripts know.
-    async fn tell(&mut self) {
+    /// Begins to tell the person what is new, in the words that scripts know. Connections that were
+    /// refused while an earlier complaint is still unread share the next one.
+    fn tell(&mut self) {
         if !self.has_told && !self.streams.is_empty() {
             self.has_told = true;
             let text = format!("\nConnection accepted for session [{}]", self.session_id);
-            say(self.io, &text).await;
+            self.voice.say(&text);
         }
-        for _ in 0..std::mem::take(&mut self.refused) {
+        if self.refused > 0 && self.complaint.is_silent() {
             let text = "Connection to destination port failed, check SSM Agent logs.";
-            complain(self.io, text).await;
+            match std::mem::take(&mut self.refused) {
+                1 => self.complaint.say(text),
+                more => self.complaint.say(&format!("{text} ({more} connections)")),
+            }
         }
     }
 }

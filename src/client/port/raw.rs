@@ -92,6 +92,18 @@ async fn flushed(output: &mut Sink, end: PortEnd) -> PortEnd {
     flushed.map_or_else(PortEnd::Output, |()| end)
 }
 
+/// Why a session is over that is known to be, past what lies before the reason and nobody will take.
+pub(super) async fn reason(incoming: &mut mpsc::Receiver<Incoming>) -> PortEnd {
+    while let Some(next) = incoming.recv().await {
+        if let Incoming::Event(event) = next
+            && let Some(end) = ended(event)
+        {
+            return end;
+        }
+    }
+    PortEnd::PumpEnded
+}
+
 /// The end that an event stands for, if it does.
 pub(super) fn ended(event: Event) -> Option<PortEnd> {
     match event {
