@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::interrupts::Interrupts;
-use super::stdio::{self, Input};
+use super::stdio::{self, Hangup, Input};
 use super::terminal::{self, SIZE_WITHOUT_TERMINAL};
 use crate::protocol::wire::TerminalSize;
 
@@ -21,6 +21,8 @@ pub struct Io {
     pub(super) input: Source,
     pub(super) output: Sink,
     pub(super) error: Sink,
+    /// Tells when nobody reads the output any more.
+    pub(super) hangup: Hangup,
     /// The terminal that input comes from, if it does.
     pub(super) keyboard: Option<OwnedFd>,
     /// The terminal that shows the output, or else the one that input comes from.
@@ -40,6 +42,7 @@ impl Io {
             input: Box::new(input),
             output: Box::new(output),
             error: Box::new(error),
+            hangup: Hangup::never(),
             keyboard: None,
             screen: Screen::none(),
             interrupts: Interrupts::default(),
@@ -77,6 +80,7 @@ impl Io {
         };
         Ok(Self {
             input: Box::new(Input::new(input)?),
+            hangup: Hangup::of(output.try_clone()?),
             output: Box::new(stdio::output(output)),
             error: Box::new(stdio::output(error)),
             keyboard,

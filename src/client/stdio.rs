@@ -97,6 +97,52 @@ fn has_input(fd: &OwnedFd) -> io::Result<bool> {
     }
 }
 
+/// Tells when nobody will read an output any more, although nothing is written to it.
+#[derive(Debug)]
+pub struct Hangup(Option<AsyncFd<OwnedFd>>);
+
+impl Hangup {
+    /// Never tells.
+    pub fn never() -> Self {
+        Self(None)
+    }
+
+    /// Watches `fd`, which may be a duplicate of what is written to. What has no readiness, such as a
+    /// regular file, is never deserted.
+    pub fn of(fd: OwnedFd) -> Self {
+        #[expect(
+            deprecated,
+            reason = "deprecated for types whose descriptor may change; that of an OwnedFd cannot"
+        )]
+        Self(AsyncFd::with_interest(fd, Interest::WRITABLE).ok())
+    }
+
+    /// Waits until the other end is gone; for ever if that is never told. Cancel-safe.
+    pub async fn happened(&self) {
+        let Some(fd) = &self.0 else {
+            return std::future::pending().await;
+        };
+        // Edges that say that there is room again come in between.
+        while let Ok(mut guard) = fd.writable().await {
+            if is_deserted(fd.get_ref()) {
+                return;
+            }
+            guard.clear_ready();
+        }
+    }
+}
+
+/// Whether the other end of an output is gone: of a pipe that is an error, of a socket or terminal a
+/// hang-up.
+fn is_deserted(fd: &OwnedFd) -> bool {
+    let mut poll = [PollFd::new(fd.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    nix::poll::poll(&mut poll, PollTimeout::ZERO).is_ok()
+        && poll[0]
+            .revents()
+            .is_some_and(|found| found.intersects(gone))
+}
+
 /// Output to a descriptor of any kind. A write returns once the blocking call has begun; a flush
 /// waits until it is over.
 pub fn output(fd: OwnedFd) -> File {
@@ -167,6 +213,25 @@ mod tests {
         let null = std::fs::File::open("/dev/null").unwrap();
         let mut input = Input::new(null.into()).unwrap();
         assert_eq!(input.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn output_that_loses_its_reader_is_told_of_without_a_write() {
+        let (pipe, pipe_writer) = io::pipe().unwrap();
+        let (socket, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ends: [(OwnedFd, OwnedFd); 2] = [
+            (pipe.into(), pipe_writer.into()),
+            (socket.into(), other.into()),
+        ];
+        for (reader, writer) in ends {
+            let hangup = Hangup::of(writer);
+            let wait = tokio::time::timeout(Duration::from_millis(20), hangup.happened()).await;
+            assert!(wait.is_err(), "there is a reader");
+
+            drop(reader);
+
+            hangup.happened().await;
+        }
     }
 
     #[tokio::test]

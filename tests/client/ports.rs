@@ -53,6 +53,21 @@ async fn raw_stream_puts_nothing_but_its_bytes_on_standard_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn raw_stream_ends_when_input_and_output_are_closed_although_the_destination_goes_on() {
+    let features = PeerFeatures::ours().to_string();
+    let properties = json!({"portNumber": "22", "ssmFeatures": features});
+    let (mut stand_in, endpoint, mut child) = start(StandIn::of_port(properties).await).await;
+    stand_in.opened().await;
+    drop(child.stdin.take());
+    assert_eq!(stand_in.flag().await, Flag::DisconnectToPort);
+
+    drop(child.stdout.take());
+
+    assert_eq!(wait(child).await.status.code(), Some(141));
+    assert_eq!(endpoint.operations(), ["TerminateSession"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_agent_gets_one_connection_after_the_other() {
     let (mut stand_in, _endpoint, mut child) = start(basic().await).await;
     stand_in.opened().await;

@@ -2,9 +2,9 @@
 //!
 //! Nothing but the stream's bytes goes to standard output. Once standard input has ended, our own
 //! agent is told that this direction is over, and the rest of the answer still comes; another agent
-//! can only be told to end the session.
+//! can only be told to end the session. A destination that goes on all the same is for whoever reads
+//! standard output: once nobody does, the session ends.
 
-use std::convert::Infallible;
 use std::io;
 
 use bytes::BytesMut;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::PortEnd;
 use crate::client::io::{Io, Sink, Source};
+use crate::client::stdio::Hangup;
 use crate::protocol::channel::Event;
 use crate::protocol::wire::Payload;
 use crate::protocol::wire::payload::Flag;
@@ -30,30 +31,43 @@ pub(super) async fn run(handle: &mut ChannelHandle, io: &mut Io, half_close: boo
         Flag::TerminateSession
     };
     tokio::select! {
-        never = send(&mut io.input, &handle.outgoing, end) => match never {},
+        end = send(&mut io.input, &handle.outgoing, end, &io.hangup) => end,
         end = receive(&mut io.output, &mut handle.incoming) => end,
     }
 }
 
-/// Input to the destination; then waits for the session's end, which the other direction learns of.
-async fn send(input: &mut Source, outgoing: &mpsc::Sender<Outgoing>, end: Flag) -> Infallible {
+/// Input to the destination; then waits until nobody reads the output. The session's own end is what
+/// the other direction learns of.
+async fn send(
+    input: &mut Source,
+    outgoing: &mpsc::Sender<Outgoing>,
+    end: Flag,
+    hangup: &Hangup,
+) -> PortEnd {
     let mut buffer = BytesMut::with_capacity(BUFFER);
     loop {
         buffer.reserve(READ);
         let read = input.read_buf(&mut buffer).await;
         let payload = match read {
             Ok(count) if count > 0 => Payload::Output(buffer.split().freeze()),
-            Ok(_) => Payload::Flag(end),
+            Ok(_) => break,
             Err(error) => {
                 tracing::debug!(%error, "standard input failed");
-                Payload::Flag(end)
+                break;
             }
         };
-        let is_end = matches!(payload, Payload::Flag(_));
-        let sent = outgoing.send(Outgoing::Payload(payload)).await;
-        if is_end || sent.is_err() {
+        if outgoing.send(Outgoing::Payload(payload)).await.is_err() {
             return std::future::pending().await;
         }
+    }
+    let told = async {
+        // A pump that is gone says so in `incoming`.
+        let _ = outgoing.send(Outgoing::Payload(Payload::Flag(end))).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        never = told => never,
+        () = hangup.happened() => PortEnd::Output(io::ErrorKind::BrokenPipe.into()),
     }
 }
 
