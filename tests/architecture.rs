@@ -38,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agent::audit",
             // A step is one of the ways to gather inventory.
             "agent::fleet",
+            "agent::host",
             "agent::parameter_store",
             "aws",
             "protocol::wire",

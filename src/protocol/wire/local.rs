@@ -273,7 +273,7 @@ mod tests {
         r#""sessions":[{"id":"alice-1","kind":"shell","owner":"alice","user":"ssm-user","since":"2026-11-24T03:00:00.000Z"}],"#,
         r#""open-sessions":1,"recordings":"/var/log/amazon/ssm/sessions","#,
         r#""sinks":[{"session":"alice-1","service":"S3","place":"s3://b/alice-1.log","entries":9,"confirmed":4,"problem":null}],"#,
-        r#""commands":{"running":1,"queued":0},"#,
+        r#""commands":{"running":1,"queued":0,"polled":false},"#,
         r#""problems":[{"at":"2026-11-24T02:04:56.900Z","subject":"control channel","text":"refused","times":2}]}"#,
     );
 
