@@ -47,6 +47,8 @@ def agent_with_a_wrong_clock_works(world):
         eventually("the command ran", lambda: invocation(world, sent)["Status"] == "Success")
         said = world.host.do("journalctl", "-u", "ssm-agent", "-o", "cat", f"_PID={world.agent_process()}")
         check("this host's clock differs" in said, said)
+        clock = world.diagnosis("Clock", LD_PRELOAD=FAKETIME, FAKETIME=offset)
+        check(clock["Status"] == "Failed" and clock["Hint"], f"{clock}")
     lead_home(world)
 
 

@@ -103,6 +103,11 @@ class HostWorld(world.World):
         said = self.host.run("ssm-cli", "status", "--json")
         return json.loads(said.stdout) if said.stdout else {}
 
+    def diagnosis(self, name, **environment):
+        """What ssm-cli finds of one thing."""
+        said = json.loads(self.host.do("ssm-cli", "get-diagnostics", environment=environment))["DiagnosticsOutput"]
+        return next(each for each in said if each["Check"] == name)
+
     def register(self, *options):
         """Registers the host; returns its node id."""
         activation = self.ssm.create_activation(IamRole="any", DefaultInstanceName="host", RegistrationLimit=1)

@@ -51,6 +51,10 @@ def threshold_that_means_nothing_is_refused(world):
 
 def host_forgets_who_it_is_and_is_registered_again(world):
     first = world.node
+    refused = world.host.run("ssm-agent", "register", "--id", "01234567-89ab-4cde-8f01-23456789abcd", "--region", "us-east-1",
+                             environment={"SSM_ACTIVATION_CODE": "none"})
+    check(refused.returncode == 1 and "give -y" in refused.stderr, f"it was not asked: {refused}")
+    world.wait_until_online()
     refused = world.host.run("ssm-agent", "deregister")
     check(refused.returncode == 1 and "give -y" in refused.stderr, f"it was not asked: {refused}")
 
@@ -72,7 +76,8 @@ def host_forgets_who_it_is_and_is_registered_again(world):
     check('"similarityThreshold":-1' in world.host.read(FINGERPRINT), world.host.read(FINGERPRINT))
 
     second = world.node
-    said = world.host.do("ssm-agent", "-register", "-clear")
+    # Also where the variable of another registration is left.
+    said = world.host.do("ssm-agent", "-register", "-clear", environment={"SSM_ACTIVATION_CODE": "left"})
     check(said == "Registration information has been removed from the instance.", said)
     world.register()
     check(world.node not in (first, second), "it is the same node")

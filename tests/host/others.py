@@ -12,7 +12,8 @@ STATE = "/var/lib/ssm-gateway"
 
 
 def gateway_runs_as_its_own_user_under_its_hardening(world):
-    world.install(world.inside["ssm-gateway"])
+    for _ in range(2):
+        world.install(world.inside["ssm-gateway"])
     check(world.host.unit("ssm-gateway", "ActiveState") == "inactive", "it was started before it was configured")
 
     world.host.write("/etc/default/ssm-gateway", "SSM_GATEWAY_LISTEN=0.0.0.0:8443\n")
@@ -171,6 +172,27 @@ systemctl daemon-reload
 """)
     subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {folder}", spec], check=True, capture_output=True)
     return os.path.join(folder, "RPMS/noarch/amazon-ssm-agent-3.3.987.0-1.noarch.rpm")
+
+
+def rpm_of_the_gateway_starts_restarts_and_stops_it(world):
+    package = world.host.take(world.package("ssm-gateway", "rpm"))
+    rpm = ["rpm", "--force-debian", "--nodeps"]
+    world.host.do(*rpm, "--install", package)
+    check(world.host.unit("ssm-gateway", "ActiveState") == "inactive", "it was started before it was configured")
+    world.host.write("/etc/default/ssm-gateway", "SSM_GATEWAY_LISTEN=0.0.0.0:8443\n")
+    world.host.do("systemctl", "enable", "--now", "ssm-gateway")
+    before = world.host.unit("ssm-gateway", "MainPID")
+    eventually("it answers", lambda: answers(world))
+
+    world.host.do(*rpm, "--upgrade", "--replacepkgs", package)
+    check(world.host.unit("ssm-gateway", "MainPID") not in ("0", before), "the old process runs")
+    eventually("the new one answers", lambda: answers(world))
+    check(world.host.read("/etc/default/ssm-gateway") == "SSM_GATEWAY_LISTEN=0.0.0.0:8443\n", "the settings are gone")
+
+    world.host.do(*rpm, "--erase", "ssm-gateway")
+    check(world.host.unit("ssm-gateway", "LoadState") == "not-found", "the unit is still there")
+    check(world.host.run("pgrep", "-x", "ssm-gateway").returncode == 1, "it still runs")
+    check(world.host.exists(f"{STATE}/ca.pem"), "the certificate authority is gone")
 
 
 def rpms_take_the_place_of_the_references(world):

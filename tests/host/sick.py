@@ -16,6 +16,8 @@ def session_opens_on_full_disks(world):
         world.host.run("sh", "-c", f"for folder in {' '.join(FOLDERS)}; do cat /dev/zero > $folder/filler; done")
         check(not writes(world, "/var/lib/amazon/ssm"), "there is room left")
         works(world)
+        disk = world.diagnosis("Disk space")
+        check(disk["Status"] == "Failed" and disk["Hint"], f"{disk}")
         # So does an agent that starts on them.
         restart(world)
         world.wait_until_online()

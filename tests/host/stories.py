@@ -75,6 +75,7 @@ THEN = [
     others.gateway_is_upgraded_under_its_clients_and_leaves_its_data,
     others.client_runs_from_its_package,
     others.rpm_scripts_start_restart_and_stop_the_agent,
+    others.rpm_of_the_gateway_starts_restarts_and_stops_it,
     others.rpms_are_installed_upgraded_and_erased,
     others.rpms_take_the_place_of_the_references,
     others.rpm_of_the_reference_is_replaced_with_its_node_and_can_come_back,
