@@ -3,6 +3,7 @@
 import os
 import time
 
+import steps
 from checks import check, eventually
 from environment import restart
 
@@ -16,6 +17,9 @@ def session_opens_on_full_disks(world):
         world.host.run("sh", "-c", f"for folder in {' '.join(FOLDERS)}; do cat /dev/zero > $folder/filler; done")
         check(not writes(world, "/var/lib/amazon/ssm"), "there is room left")
         works(world)
+        # A command is refused, or ends, and is not lost.
+        command = steps.send(world, ["echo x"])
+        print(f"    a command on full disks: {steps.final_status(world, command)}")
         disk = world.diagnosis("Disk space")
         check(disk["Status"] == "Failed" and disk["Hint"], f"{disk}")
         # So does an agent that starts on them.

@@ -323,6 +323,9 @@ def output_goes_to_s3_and_cloudwatch_logs(world):
     check(stored["Body"].read() == whole and stored["ContentType"] == "text/plain", "23 MB, in several parts")
     check(s3.get_object(Bucket=bucket, Key=f"{place}/stderr")["Body"].read() == b"oh\n", "the error output")
     check(found["StandardOutputUrl"] == f"https://s3.us-east-1.amazonaws.com/{bucket}/{place}/stdout", f"{found}")
+    listed = world.ssm.list_command_invocations(CommandId=command)["CommandInvocations"][0]
+    check(listed["StandardErrorUrl"] == f"https://s3.us-east-1.amazonaws.com/{bucket}/{place}/stderr"
+          and not listed["CommandPlugins"], f"{listed}")
     stream, token, text = f"{command}/{world.node}/aws-runShellScript/stdout", None, b""
     while True:
         page = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True,

@@ -7,6 +7,7 @@ use super::super::super::ApiState;
 use super::super::super::answer::{ApiError, epoch_seconds};
 use super::super::super::validation::{page_size, page_token};
 use super::list::{Filter, PAGE_SIZE, before, wanted};
+use super::steps::steps as steps_of;
 use super::summary::{CloudWatchOutput, Notification};
 use crate::gateway::store::commands::{
     CommandRecord, Invocation, InvocationFilter, InvocationStep,
@@ -102,7 +103,8 @@ pub(in crate::gateway::api::ssm) async fn list_invocations(
     let page = state.store.invocations(filter, from, size).await?;
     let mut command_invocations = Vec::with_capacity(page.items.len());
     for (invocation, command) in page.items {
-        let steps = if request.details {
+        let has_streams = !command.s3_bucket.is_empty();
+        let steps = if request.details || has_streams {
             let found = state
                 .store
                 .invocation(&invocation.command_id, &invocation.node_id)
@@ -111,7 +113,8 @@ pub(in crate::gateway::api::ssm) async fn list_invocations(
         } else {
             Vec::new()
         };
-        command_invocations.push(CommandInvocation::new(invocation, &command, steps));
+        let shown = CommandInvocation::new(invocation, &command, steps, request.details);
+        command_invocations.push(shown);
     }
     Ok(Invocations {
         command_invocations,
@@ -120,7 +123,19 @@ pub(in crate::gateway::api::ssm) async fn list_invocations(
 }
 
 impl CommandInvocation {
-    fn new(invocation: Invocation, command: &CommandRecord, steps: Vec<InvocationStep>) -> Self {
+    /// As in AWS, the invocation has the places of the streams where the document has one step alone.
+    fn new(
+        invocation: Invocation,
+        command: &CommandRecord,
+        steps: Vec<InvocationStep>,
+        has_details: bool,
+    ) -> Self {
+        let url = |stream| match steps.as_slice() {
+            [only] if steps_of(&command.content, &steps).len() == 1 => {
+                stream_url(only, command, stream)
+            }
+            _ => String::new(),
+        };
         Self {
             command_id: invocation.command_id.to_string(),
             instance_id: invocation.node_id,
@@ -132,10 +147,11 @@ impl CommandInvocation {
             status: invocation.status.as_str(),
             status_details: invocation.status.details(),
             trace_output: invocation.trace,
-            standard_output_url: String::new(),
-            standard_error_url: String::new(),
+            standard_output_url: url("stdout"),
+            standard_error_url: url("stderr"),
             command_plugins: steps
                 .into_iter()
+                .filter(|_| has_details)
                 .map(|step| CommandPlugin::new(step, command))
                 .collect(),
             service_role: "",
