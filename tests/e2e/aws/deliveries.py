@@ -44,9 +44,9 @@ def commands_are_polled_for_where_the_message_gateway_cannot_be_reached(world):
     check(result(world, before)["Status"] == "Success", "the usual way")
     with polling(world):
         check(world.ssm.get_connection_status(Target=world.node)["Status"] != "connected", "there is no channel")
-        said = subprocess.run([world.program("ssm-cli"), "status", "--state-dir", world.path("agent")], check=True,
-                              capture_output=True, text=True).stdout
-        check("polled for at the message delivery service" in said, said)
+        asked = [world.program("ssm-cli"), "status", "--state-dir", world.path("agent")]
+        eventually("the status says so", lambda: "polled for at the message delivery service" in
+                   subprocess.run(asked, capture_output=True, text=True).stdout)
         outputs = [result(world, send(world, f"echo {number}"))["StandardOutputContent"] for number in range(3)]
         check(outputs == ["0\n", "1\n", "2\n"], f"{outputs}")
         began = time.monotonic()
