@@ -1,5 +1,6 @@
 """A host in trouble: when a way in is needed most."""
 
+import json
 import os
 import time
 
@@ -17,15 +18,19 @@ def session_opens_on_full_disks(world):
         world.host.run("sh", "-c", f"for folder in {' '.join(FOLDERS)}; do cat /dev/zero > $folder/filler; done")
         check(not writes(world, "/var/lib/amazon/ssm"), "there is room left")
         works(world)
-        # A command is refused, or ends, and is not lost.
+        # A command is not lost: it ends, with the reason.
         command = steps.send(world, ["echo x"])
-        print(f"    a command on full disks: {steps.final_status(world, command)}")
+        check(steps.final_status(world, command) == "Failed", "it ran, with nowhere to write")
+        told = world.ssm.list_command_invocations(CommandId=command, Details=True)["CommandInvocations"][0]
+        check("No space left on device" in json.dumps(told, default=str), f"no reason: {told}")
         disk = world.diagnosis("Disk space")
         check(disk["Status"] == "Failed" and disk["Hint"], f"{disk}")
         # So does an agent that starts on them.
         restart(world)
         world.wait_until_online()
         works(world)
+    command = steps.send(world, ["echo x"])
+    check(steps.final_status(world, command) == "Success", "commands do not go on when there is room again")
 
 
 def session_opens_without_inodes(world):

@@ -226,8 +226,9 @@ impl Commands {
         });
         if let Err(error) = accepting.await {
             warn!(%command, %error, "the command cannot be kept on disk");
-            self.answer(arrival, JobAnswer::InvalidDocument);
-            return;
+            let why = format!("the command cannot be kept on the disk of the host: {error}");
+            // It is not remembered: offered again, it may find room.
+            return self.refuse(arrival, &why).await;
         }
         info!(%command, document = state.document_information.document_name, "command accepted");
         let steps = state.instance_plugins_information.iter();

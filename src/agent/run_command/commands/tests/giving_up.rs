@@ -6,7 +6,38 @@ use std::path::{Path, PathBuf};
 use super::agent::{Agent, id, left, new_settings, until};
 use crate::agent::run_command::Settings;
 use crate::protocol::wire::command::Status;
-use crate::protocol::wire::job::CommandId;
+use crate::protocol::wire::job::{CommandId, JobAnswer};
+
+#[tokio::test]
+async fn command_that_the_disk_does_not_take_is_refused_with_the_reason_and_may_come_again() {
+    let (_folder, settings) = new_settings();
+    let current = settings.directory.join("document/state/current");
+    let mut agent = Agent::start(settings);
+    let command = id();
+    agent.send_lines(&command, &["echo first"]).await;
+    agent.ended(&command).await;
+    // Nothing can be written there, not even by root.
+    fs::remove_dir_all(&current).unwrap();
+    fs::write(&current, "").unwrap();
+    let command = id();
+
+    agent.send_lines(&command, &["echo never"]).await;
+    assert_eq!(agent.answer().await, JobAnswer::ParseError);
+    let report = agent.ended(&command).await;
+    fs::remove_file(&current).unwrap();
+    fs::create_dir(&current).unwrap();
+    agent.send_lines(&command, &["echo again"]).await;
+    assert_eq!(agent.answer().await, JobAnswer::Successful);
+
+    assert_eq!(report.document_status, Status::Failed);
+    let trace = report.document_trace_output;
+    assert!(
+        trace.contains("cannot be kept on the disk of the host: "),
+        "{trace}"
+    );
+    let report = agent.ended(&command).await;
+    assert_eq!(report.document_status, Status::Success);
+}
 
 #[tokio::test]
 async fn agent_that_dies_between_reply_and_move_leaves_one_final_reply() {
